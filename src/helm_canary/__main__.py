@@ -1,0 +1,195 @@
+"""The edge: arguments and environment in, wiring, output, exit code; and the one catcher.
+
+Only this module and `ci/` read the environment or print. What a command needs is imported when it is known which one it is, so
+that `--help` is cheap.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from helm_canary import __version__
+from helm_canary.errors import CanaryError, CancelledError, UsageError
+from helm_canary.options import TABLE, Command, Kind, Option, Options, gather, resolve
+
+if TYPE_CHECKING:
+    from helm_canary.ci.console import Console
+    from helm_canary.commands import Answer
+
+SUMMARIES = {
+    Command.STAGE: "bring the release to a stage; does nothing, and says so, if it is there",
+    Command.ROLLBACK: "undo the release under way or the last finished one, from wherever it is",
+    Command.PLAN: "show the steps to a stage (or `all`), the Helm commands and what each changes",
+    Command.STATUS: "what is live: stage, tags, weights asked and in force, replicas, who, since when",
+    Command.VERIFY: "send requests through the gateway: status, split, latency",
+}
+# What helm, kubectl and the credential plugins of a kubeconfig need; everything else, secrets above all, stays here.
+PASSED_ON = (
+    "PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "KUBECONFIG", "KUBECACHEDIR",
+    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR",
+    "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "DOCKER_CONFIG", "AZURE_CONFIG_DIR", "USERPROFILE", "APPDATA",
+    "LOCALAPPDATA", "SYSTEMROOT", "SystemRoot", "PATHEXT", "COMSPEC",
+)  # fmt: skip
+PASSED_PREFIX = "HELM_"
+# Ours, and what would send helm to another cluster, account or namespace than kubectl.
+NOT_PASSED_ON = ("HELM_CANARY_", "HELM_KUBE", "HELM_NAMESPACE")
+EPILOG = """\
+Every option is also a variable HELM_CANARY_NAME (lists one a line).
+Exit codes: 0 done, or nothing to do; 2 wrong usage; 3 refused, nothing changed; 4 failed, all traffic is on a healthy
+version; 5 failed, and that cannot be said; 6 verification failed; 130 cancelled."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(
+            f"The command line is wrong: {message}.",
+            "A command or an option is misspelt, missing, or of another command.",
+            f"See `{self.prog} --help`.",
+        )
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line, made from the option table."""
+    parser = _Parser(
+        prog="helm-canary",
+        description="Release a microservice with Helm and Istio in approved stages, without losing a request.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"helm-canary {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+    for command in Command:
+        summary = SUMMARIES[command]
+        sub = commands.add_parser(command.value, help=summary, description=summary.capitalize() + ".", epilog=EPILOG,
+                                  formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)  # fmt: skip
+        if command is Command.STAGE:
+            sub.add_argument("stage", metavar="N|NAME", help="number or name of the stage, such as 2 or canary-10")
+        elif command is Command.PLAN:
+            sub.add_argument("stage", metavar="N|NAME|all", help="number or name of the stage, or all")
+        for option in TABLE:
+            if command in option.commands:
+                _add(sub, option)
+    return parser
+
+
+def _add(parser: argparse.ArgumentParser, option: Option) -> None:
+    default = f" (default: {option.default})" if option.default else ""
+    text = (option.help + default).replace("%", "%%")
+    flag, key = f"--{option.name}", option.key
+    if option.kind is Kind.FLAG:
+        parser.add_argument(flag, dest=key, action="store_const", const="true", help=text)
+    elif option.kind is Kind.LIST:
+        parser.add_argument(flag, dest=key, action="append", metavar=option.placeholder, help=text)
+    else:
+        metavar = "|".join(option.choices) or option.placeholder
+        parser.add_argument(flag, dest=key, metavar=metavar, help=text)
+
+
+def read_arguments(arguments: Sequence[str], environment: Mapping[str, str]) -> Options:
+    """The command line and the environment -> options. Raises UsageError."""
+    parsed = vars(make_parser().parse_args(arguments))
+    given = {}
+    for key, value in parsed.items():
+        if value is not None and key not in ("command", "stage"):
+            given[key] = "\n".join(value) if isinstance(value, list) else value
+    return resolve(Command(parsed["command"]), parsed.get("stage") or "", gather(given, environment))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The program. Returns its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A log of another encoding gets a character that it lacks as an escape; it is no reason to fail.
+            stream.reconfigure(errors="backslashreplace")
+    output = _wanted_output(arguments, os.environ)
+    try:
+        options = read_arguments(arguments, os.environ)
+        output = options.output
+        return _run(options)
+    except CanaryError as error:
+        return _end(error, output)
+    except BrokenPipeError:
+        return 5
+
+
+def _wanted_output(arguments: Sequence[str], environment: Mapping[str, str]) -> str:
+    """Whether an error of the command line itself is to be told as JSON."""
+    text = " ".join(arguments)
+    asked = "--output json" in text or "--output=json" in text or environment.get("HELM_CANARY_OUTPUT") == "json"
+    return "json" if asked else "text"
+
+
+def _run(options: Options) -> int:
+    import tempfile
+
+    from helm_canary.ci.console import Console
+    from helm_canary.commands import Edge, carry_out
+    from helm_canary.process import Processes
+
+    console = Console(terminal_width=_terminal_width())
+    environment = {name: value for name, value in os.environ.items() if _is_passed_on(name)}
+    processes = Processes(environment=environment, echo=console.command)
+    _listen(processes)
+    with tempfile.TemporaryDirectory(prefix="helm-canary-") as workspace:
+        edge = Edge(processes=processes, report=console, environment=dict(os.environ), workspace=workspace)
+        try:
+            answer = carry_out(options, edge)
+        finally:
+            processes.end_all()
+    return _show(answer, options, console)
+
+
+def _terminal_width() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):
+        return 200
+
+
+def _is_passed_on(name: str) -> bool:
+    return name in PASSED_ON or (name.startswith(PASSED_PREFIX) and not name.startswith(NOT_PASSED_ON))
+
+
+def _listen(processes: object) -> None:
+    """SIGINT and SIGTERM end the command in order: once, as an error like any other."""
+
+    def cancelled(number: int, frame: object) -> NoReturn:
+        for later in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(later, signal.SIG_IGN)
+        raise CancelledError(
+            f"Cancelled by {signal.Signals(number).name}.", "", "Run the same command again, or `helm-canary rollback`."
+        )
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, cancelled)
+
+
+def _show(answer: Answer, options: Options, console: Console) -> int:
+    if options.output == "json":
+        print(answer.json)
+    else:
+        from helm_canary.report import harmless
+
+        print(harmless(answer.text))
+    return answer.exit_code
+
+
+def _end(error: CanaryError, output: str) -> int:
+    from helm_canary.report import error_json, error_text, harmless, outcome_json
+
+    if output == "json":
+        print(outcome_json(error.outcome) if error.outcome else error_json(error))
+    print(harmless(error_text(error)), file=sys.stderr)
+    return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""A terminal or a plain log: a line a change, and on a terminal one live line for what is waited for."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from typing import TextIO
+
+from helm_canary.core.model import Plan, Step
+from helm_canary.report import harmless, plan_text, step_line
+
+REPEAT_AFTER_S = 30.0
+
+
+@dataclass
+class Console:
+    """Writes what happens to standard error, so that standard output has the answer alone."""
+
+    stream: TextIO = field(default_factory=lambda: sys.stderr)
+    terminal_width: int = 200
+    _live: bool = False
+    _said: str = ""
+    _said_at: float = 0.0
+
+    @property
+    def _terminal(self) -> bool:
+        return self.stream.isatty()
+
+    def line(self, text: str) -> None:
+        self._clear()
+        print(harmless(text), file=self.stream, flush=True)
+
+    def plan(self, plan: Plan) -> None:
+        self.line(plan_text(plan))
+
+    def step(self, number: int, total: int, step: Step) -> None:
+        self._said = ""
+        self.line(f"[{number}/{total}] {step_line(step)}")
+
+    def waiting(self, what: str, detail: str, since_s: float) -> None:
+        """A live line on a terminal; in a log a line when the detail changes, and every half minute."""
+        text = f"  waiting {since_s:.0f} s for {what}: {detail}"
+        if self._terminal:
+            print("\r\x1b[2K" + harmless(text)[: self.terminal_width - 1], end="", file=self.stream, flush=True)
+            self._live = True
+        elif detail != self._said or since_s - self._said_at >= REPEAT_AFTER_S or since_s < self._said_at:
+            self._said, self._said_at = detail, since_s
+            self.line(text)
+
+    def note(self, text: str) -> None:
+        self.line(f"note: {text}")
+
+    def command(self, text: str) -> None:
+        self.line(f"  $ {text}")
+
+    def _clear(self) -> None:
+        if self._live:
+            print("\r\x1b[2K", end="", file=self.stream)
+            self._live = False

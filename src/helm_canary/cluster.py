@@ -1,0 +1,126 @@
+"""One kubectl read -> what is live; and the server-side dry run that says what a rendered chart would change.
+
+Nothing is decided here. Objects stay as the API server gave them (`Live`), `observe.py` makes the model of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from helm_canary.errors import RefusedError, ToolError
+from helm_canary.process import Connection, Processes
+
+KINDS = (
+    "deployments.apps",
+    "pods",
+    "services",
+    "virtualservices.networking.istio.io",
+    "destinationrules.networking.istio.io",
+    "gateways.networking.istio.io",
+    "horizontalpodautoscalers.autoscaling",
+)
+MANAGER = "helm"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Live:
+    """The objects of one namespace, as read in one call."""
+
+    items: tuple[Mapping[str, Any], ...] = field(repr=False)
+
+    def find(self, kind: str, name: str) -> Mapping[str, Any] | None:
+        found = (item for item in self.items if item["kind"] == kind and item["metadata"]["name"] == name)
+        return next(found, None)
+
+    def of_kind(self, kind: str) -> list[Mapping[str, Any]]:
+        return [item for item in self.items if item["kind"] == kind]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """kubectl, for one connection."""
+
+    processes: Processes
+    connection: Connection
+
+    def read(self) -> Live:
+        """Everything of the namespace that a release depends on, in one call."""
+        command = self.connection.kubectl("get", ",".join(KINDS), "--output", "json", "--show-managed-fields")
+        return Live(items=tuple(json.loads(self.processes.run(command).stdout).get("items", [])))
+
+    def read_foreign_routes(self) -> list[Mapping[str, Any]]:
+        """The VirtualServices of the other namespaces, any of which may route to our Service; none where they may not be read."""
+        kind = "virtualservices.networking.istio.io"
+        command = self.connection.kubectl("get", kind, "--all-namespaces", "--output", "json", namespace="")
+        done = self.processes.run(command, check=False)
+        items = json.loads(done.stdout)["items"] if done.code == 0 else []
+        own = self.connection.namespace or "default"
+        return [item for item in items if item["metadata"].get("namespace") != own]
+
+    def check_namespace(self) -> None:
+        """Raises RefusedError when the namespace is certainly missing. A `get` of its objects is empty, not an error, then."""
+        name = self.connection.namespace or "default"
+        command = self.connection.kubectl("get", "namespace", name, "--output", "name")
+        done = self.processes.run(command, check=False)
+        if done.code != 0 and "NotFound" in done.stderr:
+            raise RefusedError(
+                f"There is no namespace {name!r}.",
+                "It is misspelt, or the context points to another cluster.",
+                f"Check --namespace and --context, or create it: kubectl create namespace {name}.",
+            )
+
+    def current_namespace(self) -> str:
+        """The namespace that kubectl would use where none was given."""
+        command = self.connection.kubectl("config", "view", "--minify", "--output", "jsonpath={..namespace}")
+        return self.processes.run(command).stdout.strip() or "default"
+
+    def dry_run(self, objects: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+        """(live, would be) of these objects, if Helm applied them now. Objects not there yet are missing from `live`."""
+        text = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
+        apply = ("apply", "--server-side", "--dry-run=server", "--force-conflicts", f"--field-manager={MANAGER}")
+        with ThreadPoolExecutor(2) as pool:
+            would = pool.submit(self._items, [*apply, "--filename", "-", "--output", "json"], text)
+            live = pool.submit(self._items, ["get", "--ignore-not-found", "--filename", "-", "--output", "json"], text)
+            return live.result(), would.result()
+
+    def _items(self, arguments: Sequence[str], stdin: str) -> list[Mapping[str, Any]]:
+        text = self.processes.run(self.connection.kubectl(*arguments), stdin=stdin).stdout
+        found: list[Mapping[str, Any]] = []
+        for answer in _documents(text):
+            found += answer["items"] if answer.get("kind") == "List" else [answer]
+        return found
+
+    def events_of(self, names: Iterable[str]) -> list[Mapping[str, Any]]:
+        """The newest events of these objects, oldest first; empty where they may not be read."""
+        wanted = set(names)
+        done = self.processes.run(self.connection.kubectl("get", "events", "--output", "json"), check=False)
+        if done.code != 0:
+            return []
+        events = [item for item in json.loads(done.stdout)["items"] if item["involvedObject"].get("name") in wanted]
+        return sorted(events, key=lambda item: str(item.get("lastTimestamp") or item.get("eventTime") or ""))
+
+    def log_of(self, pod: str, container: str, *, previous: bool, lines: int = 10) -> list[str]:
+        """The last lines of a container's log; empty where there are none or they may not be read."""
+        extra = ["--previous"] if previous else []
+        command = self.connection.kubectl("logs", pod, "--container", container, f"--tail={lines}", *extra)
+        done = self.processes.run(command, check=False, timeout_s=20)
+        return done.stdout.splitlines() if done.code == 0 else []
+
+
+def _documents(text: str) -> list[dict[str, Any]]:
+    """kubectl prints one JSON document an object when it applies several, and nothing at all for none."""
+    decoder, found, at = json.JSONDecoder(), [], 0
+    while at < len(text):
+        if text[at].isspace():
+            at += 1
+            continue
+        try:
+            document, at = decoder.raw_decode(text, at)
+        except ValueError as error:
+            raise ToolError("kubectl's answer is no JSON.", "It was cut off.", "Run the command again.") from error
+        found.append(document)
+    return found

@@ -1,0 +1,242 @@
+"""What each command does with its options: the wiring of adapters and execution, and the answer in both forms."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+from helm_canary.cluster import Cluster
+from helm_canary.core.foresee import after
+from helm_canary.core.model import ALL_PRODUCTION, Observed, Plan, Provenance, Refusal, Track, TrackState, Upgrade
+from helm_canary.core.planner import plan as make_plan
+from helm_canary.core.stages import stages_for
+from helm_canary.errors import RefusedError
+from helm_canary.execute import Execution, Rendered, read_rendered
+from helm_canary.helm import ChartSource, Helm, chart_digest, native_arguments
+from helm_canary.manifest import Shape, check_values
+from helm_canary.options import Command, Options
+from helm_canary.outcome import Outcome
+from helm_canary.ports import Reporter
+from helm_canary.process import Connection, Processes, shown_command
+from helm_canary.proxies import Proxies
+from helm_canary.report import outcome_json, outcome_text, plan_text, status_text, status_values, step_line, to_json
+from helm_canary.requests_probe import Requests, judge
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edge:
+    """What only the edge has: processes, where to report, the environment, a folder of this command's own."""
+
+    processes: Processes
+    report: Reporter
+    environment: Mapping[str, str] = field(repr=False)
+    workspace: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A command's answer, as text and as JSON."""
+
+    text: str
+    json: str
+    exit_code: int = 0
+
+
+class _SystemClock:
+    def now(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+def carry_out(options: Options, edge: Edge) -> Answer:
+    """Run one command. Raises CanaryError."""
+    for name in options.values:
+        if Path(name).is_file():
+            check_values(name, Path(name).read_text(encoding="utf-8", errors="replace"))
+    if options.command is Command.PLAN and options.from_tag:
+        return _plan_without_cluster(options, edge)
+    options, execution, requests = _wire(options, edge)
+    match options.command:
+        case Command.STAGE:
+            return _answer(execution.stage())
+        case Command.ROLLBACK:
+            return _answer(execution.rollback())
+        case Command.PLAN:
+            return _plan(options, execution)
+        case Command.STATUS:
+            return _status(execution)
+        case Command.VERIFY:
+            return _verify(options, execution, requests)
+
+
+def _answer(outcome: Outcome) -> Answer:
+    return Answer(text=outcome_text(outcome), json=outcome_json(outcome))
+
+
+def _wire(options: Options, edge: Edge) -> tuple[Options, Execution, Requests]:
+    Helm.check_driver(edge.environment.get("HELM_DRIVER", ""))
+    connection = Connection(kubeconfig=options.kubeconfig, context=options.context, namespace=options.namespace)
+    if not options.namespace:
+        namespace = Cluster(processes=edge.processes, connection=connection).current_namespace()
+        options, connection = replace(options, namespace=namespace), replace(connection, namespace=namespace)
+    requests = Requests(processes=edge.processes, connection=connection, url=options.url, path=options.path)
+
+    def proxies_for(shape: Shape) -> Proxies:
+        requests.host = next((host for host in shape.hosts if "*" not in host), shape.host)
+        found = Proxies(processes=edge.processes, connection=connection, shape=shape)
+        requests.gateways = found
+        return found
+
+    execution = Execution(
+        options=options,
+        helm=_helm(options, edge, connection),
+        cluster=Cluster(processes=edge.processes, connection=connection),
+        proxies_for=proxies_for,
+        requests=requests,
+        clock=_SystemClock(),
+        report=edge.report,
+        by=_provenance(options, edge.environment),
+        workspace=Path(edge.workspace),
+    )
+    return options, execution, requests
+
+
+def _helm(options: Options, edge: Edge, connection: Connection) -> Helm:
+    source = ChartSource(chart=options.chart, version=options.chart_version, values=options.values, sets=options.set)
+    return Helm(processes=edge.processes, connection=connection, release=options.release, source=source)
+
+
+def _provenance(options: Options, environment: Mapping[str, str]) -> Provenance:
+    """Who and which run, from what the CI platforms set; on a laptop the account."""
+    server, repository = environment.get("GITHUB_SERVER_URL"), environment.get("GITHUB_REPOSITORY")
+    run = ""
+    if server and repository and environment.get("GITHUB_RUN_ID"):
+        run = f"{server}/{repository}/actions/runs/{environment['GITHUB_RUN_ID']}"
+    elif environment.get("SYSTEM_COLLECTIONURI") and environment.get("BUILD_BUILDID"):
+        project = environment.get("SYSTEM_TEAMPROJECT", "")
+        run = f"{environment['SYSTEM_COLLECTIONURI']}{project}/_build/results?buildId={environment['BUILD_BUILDID']}"
+    who = environment.get("GITHUB_ACTOR") or environment.get("BUILD_REQUESTEDFOR") or _account()
+    return Provenance(
+        who=who,
+        run=run,
+        approver=options.approved_by,
+        comment=options.comment,
+        at=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        commit=environment.get("GITHUB_SHA") or environment.get("BUILD_SOURCEVERSION") or "",
+        chart=options.chart,
+        chart_digest=chart_digest(options.chart, options.chart_version) if options.chart else "",
+    )
+
+
+def _account() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
+
+
+# --- plan --------------------------------------------------------------------------------------------------------------
+
+
+def _plan(options: Options, execution: Execution) -> Answer:
+    rendered, facts = execution.read_for_stage()
+    return _plans(options, execution, rendered, facts.observed)
+
+
+def _plans(options: Options, execution: Execution, rendered: Rendered, observed: Observed) -> Answer:
+    """One stage, or all of them, each planned from what the one before will leave."""
+    numbers = [options.stage] if options.stage else [stage.number for stage in stages_for(options.weights)]
+    texts, bodies = [], []
+    for number in numbers:
+        made = make_plan(observed, execution.wanted_stage(rendered, number))
+        if isinstance(made, Refusal):
+            if len(numbers) == 1:
+                raise RefusedError.of(made)
+            texts.append(f"stage {number}: refused: {made.happened} {made.do_next}")
+            bodies.append({"stage": number, "refused": made.happened})
+            continue
+        name = stages_for(options.weights)[number - 1]
+        texts.append(f"stage {name}: {plan_text(made, _commands(execution, observed, made))}")
+        bodies.append(
+            {
+                "stage": number,
+                "result": made.result.value,
+                "because": made.because,
+                "steps": [step_line(step) for step in made.steps],
+                "commands": list(_commands(execution, observed, made).values()),
+            }
+        )
+        observed = after(observed, made)
+    return Answer(text="\n\n".join([*texts, _caveat(rendered)]), json=to_json({"plans": bodies}))
+
+
+def _caveat(rendered: Rendered) -> str:
+    unseen = "Callers without a sidecar reach both tracks through the Service, whatever the weights."
+    return f"{unseen} The record goes to helm's standard input (`--values -`). Host: {rendered.shape.host}."
+
+
+def _commands(execution: Execution, observed: Observed, plan: Plan) -> dict[int, str]:
+    """Step index -> the Helm command as a person would type it; live replica counts as far as they can be foreseen."""
+    found = {}
+    for index, step in enumerate(plan.steps):
+        if isinstance(step, Upgrade):
+            filled = {
+                track.value: replace(step.target(track), replicas=_replicas(observed, step, track)) for track in Track
+            }
+            whole = replace(step, production=filled["production"], canary=filled["canary"])
+            found[index] = shown_command(execution.helm.command(whole))
+            observed = after(observed, replace(plan, steps=(whole,)))
+    return found
+
+
+def _replicas(observed: Observed, step: Upgrade, track: Track) -> int:
+    asked = step.target(track).replicas
+    return observed.track(track).replicas if asked is None else asked
+
+
+def _plan_without_cluster(options: Options, edge: Edge) -> Answer:
+    """As if steady at `--from`: both versions are rendered by this chart, on this machine."""
+    namespace = options.namespace or "default"
+    options = replace(options, namespace=namespace)
+    helm = _helm(options, edge, Connection(namespace=namespace))
+    helm.check_version()
+    versions = [
+        read_rendered(helm.template(native_arguments(tag)), tag, namespace) for tag in (options.from_tag, options.tag)
+    ]
+    before, target = versions
+    count = before.replica_count
+    observed = Observed(
+        installed=True,
+        revision=1,
+        written_replicas=count,
+        production=TrackState(version=before.version, replicas=count, pods=count, ready=count),
+        canary=TrackState(version=before.version),
+        asked=ALL_PRODUCTION,
+    )
+    _, execution, _ = _wire(options, edge)
+    return _plans(options, execution, target, observed)
+
+
+# --- status and verify -------------------------------------------------------------------------------------------------
+
+
+def _status(execution: Execution) -> Answer:
+    facts = execution.read_for_rollback()
+    in_force, proof = execution.in_force(facts.observed.asked)
+    values = status_values(facts.observed, in_force, proof)
+    return Answer(text=status_text(values), json=to_json(values))
+
+
+def _verify(options: Options, execution: Execution, requests: Requests) -> Answer:
+    facts = execution.read_for_rollback()
+    asked = {track.value: facts.observed.asked.of(track) for track in Track} if facts.observed.asked else {}
+    said = judge(requests.send(options.requests), asked)
+    text = "\n".join(f"{key:<11} {json.dumps(value)}" for key, value in said.items())
+    return Answer(text=text, json=to_json({"result": "done", **said}))

@@ -1,0 +1,867 @@
+"""plan(observed, wanted) -> Plan | Refusal: the steps from what is observed to what is wanted, or a typed reason.
+
+The decision of section "order" is `_plan_stage`, top to bottom, first hit wins. A move is written once, for its
+complete start, on a `_Draft`: a sketch of the cluster that each step is played on. A step that the draft already
+satisfies is left out, and so the same lines serve every half-done start. The draft also puts the two waits of rule 2
+before whatever replaces or removes pods, so no move can forget them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from helm_canary.core.model import (
+    ALL_CANARY,
+    ALL_PRODUCTION,
+    HISTORY_LIMIT,
+    Change,
+    Direction,
+    Drain,
+    Observed,
+    Past,
+    Plan,
+    Prove,
+    Reason,
+    Record,
+    Refusal,
+    Result,
+    Role,
+    Split,
+    Stage,
+    Step,
+    Track,
+    TrackTarget,
+    Upgrade,
+    Version,
+    WaitReady,
+    Wanted,
+    WantedRollback,
+    WantedStage,
+    Watch,
+)
+from helm_canary.core.stages import canary_replicas, has_touched_production, stage_named, stages_for
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+PRODUCTION, CANARY = Track.PRODUCTION, Track.CANARY
+FINISHED_OUTCOMES = ("installed", "found", "finished")
+NO_ROUTE = Split(production=0, canary=0)  # there is no VirtualService: nothing to prove, nothing to rely on
+
+
+def plan(observed: Observed, wanted: Wanted) -> Plan | Refusal:
+    """The one entry: a pure function of what is observed and what is wanted."""
+    if isinstance(wanted, WantedRollback):
+        return _plan_rollback(observed, wanted)
+    return _plan_stage(observed, wanted)
+
+
+# --- the draft ------------------------------------------------------------------------------------
+
+
+@dataclass
+class _DraftTrack:
+    version: Version
+    replicas: int
+    has_pods: bool
+    ready: bool
+    drained: bool = False
+
+
+@dataclass
+class _Draft:
+    """The cluster as it will be after the steps so far. Private to the planner; the judge has a model of its own."""
+
+    production: _DraftTrack
+    canary: _DraftTrack
+    split: Split
+    record: Record
+    native: Version | None
+    proven: bool = False
+    wrote: bool = False
+    steps: list[Step] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, observed: Observed, record: Record, native: Version | None) -> _Draft:
+        def track(which: Track) -> _DraftTrack:
+            seen = observed.track(which)
+            return _DraftTrack(
+                version=seen.version or record.previous or record.new,
+                replicas=seen.replicas,
+                has_pods=seen.replicas > 0 or seen.pods > 0,
+                ready=seen.fully_ready,
+            )
+
+        split = observed.asked or NO_ROUTE
+        return cls(production=track(PRODUCTION), canary=track(CANARY), split=split, record=record, native=native)
+
+    def track(self, track: Track) -> _DraftTrack:
+        return self.production if track is PRODUCTION else self.canary
+
+    def prove(self) -> None:
+        if not self.proven and self.split != NO_ROUTE:
+            self.steps.append(Prove(split=self.split))
+            self.proven = True
+
+    def drain(self, track: Track) -> None:
+        """Rule 2: weight 0 in force, then no request in flight; only then may a pod of the track go."""
+        state = self.track(track)
+        if state.has_pods and not state.drained:
+            assert self.split.of(track) == 0, "the planner drains only a track that has no weight"
+            self.prove()
+            self.steps.append(Drain(track=track))
+            state.drained = True
+
+    def write(
+        self,
+        change: Change,
+        record: Record,
+        why: str,
+        *,
+        track: Track | None = None,
+        hooks: bool = False,
+        at_once: bool = False,
+    ) -> None:
+        def target(which: Track) -> TrackTarget:
+            sketch = self.track(which)
+            return TrackTarget(version=sketch.version, replicas=sketch.replicas if which is track else None)
+
+        self.steps.append(
+            Upgrade(
+                change=change,
+                track=track,
+                production=target(PRODUCTION),
+                canary=target(CANARY),
+                split=self.split,
+                record=record,
+                native=self.native,
+                hooks=hooks,
+                at_once=at_once,
+                why=why,
+            )
+        )
+        self.record, self.wrote = record, True
+
+    def bring(
+        self,
+        track: Track,
+        version: Version,
+        replicas: int,
+        record: Record,
+        why: str,
+        *,
+        hooks: bool = False,
+        force: bool = False,
+    ) -> None:
+        """The track at this version with at least these replicas, Ready. Never fewer than it has at it."""
+        state = self.track(track)
+        same = state.version == version
+        wanted = max(replicas, state.replicas) if same else replicas
+        if not same:
+            self.drain(track)
+        if not same or state.replicas < wanted or force:
+            state.version = version
+            self.scale(track, wanted, record, why, hooks=hooks)
+        self.wait_ready(track)
+
+    def scale(self, track: Track, replicas: int, record: Record, why: str, *, hooks: bool = False) -> None:
+        state = self.track(track)
+        state.replicas, state.has_pods, state.ready = replicas, replicas > 0, False
+        self.write(Change.SCALE, record, why, track=track, hooks=hooks)
+
+    def wait_ready(self, track: Track, enough: int | None = None) -> None:
+        state = self.track(track)
+        if not state.ready:
+            self.steps.append(WaitReady(track=track, version=state.version, replicas=state.replicas, enough=enough))
+            state.ready = enough is None
+
+    def shift(self, split: Split, record: Record, why: str, *, at_once: bool = False) -> None:
+        if self.split != split:
+            self.split, self.proven = split, False
+            for track in Track:
+                if split.of(track) > 0:
+                    self.track(track).drained = False
+            self.write(Change.WEIGHT, record, why, at_once=at_once)
+        self.prove()
+
+    def remove_canary(self, version: Version, record: Record, why: str) -> None:
+        """The canary to no pods, its template at `version`: the last write of finish and of a rollback."""
+        state = self.canary
+        if state.replicas > 0 or state.version != version:
+            self.drain(CANARY)
+            state.version = version
+            self.scale(CANARY, 0, record, why)
+
+    def settle(self, record: Record, applied: bool, why: str) -> None:
+        """Write the record alone where no step wrote what it must say, or the newest revision was not applied."""
+        stale = _essence(self.record) != _essence(record)
+        if stale or (not applied and not self.wrote):
+            self.write(Change.RECORD, record, why)
+
+
+def _essence(record: Record) -> Record:
+    """The record without who and when, which change with every command."""
+    return replace(record, by=type(record.by)(), since="")
+
+
+# --- stage ----------------------------------------------------------------------------------------
+
+
+def _plan_stage(observed: Observed, wanted: WantedStage) -> Plan | Refusal:
+    stages = stages_for(wanted.weights)
+    if not 1 <= wanted.number <= len(stages):
+        return Refusal(
+            reason=Reason.UNKNOWN_STAGE,
+            happened=f"There is no stage {wanted.number}.",
+            means=f"A release with the weights {_listed(wanted.weights)} has the stages 1 to {len(stages)}.",
+            do_next="Give one of " + ", ".join(stage.name for stage in stages) + ".",
+        )
+    stage, version, record = stages[wanted.number - 1], wanted.version, _standing(observed)
+    if not _is_installed(observed, version):
+        return _plan_first(observed, wanted, stage)
+    if record is not None and record.new == version and _is_under_way_or_finished(record):
+        if not (observed.shared and record.direction is Direction.FINISHED and observed.applied):
+            return _plan_under_way(observed, wanted, record)
+    elif record is not None and record.under_way:
+        return _refuse_other_release(record, version)
+    if observed.production.version == version:
+        return _plan_of_what_production_runs(observed, wanted, stage)
+    last = _last_outcome(record, version)
+    if last is not None and last.outcome in FINISHED_OUTCOMES and not wanted.again:
+        because = f"{version.id} was released before ({last.outcome} {last.at or 'at a time not recorded'})."
+        return _nothing(observed, stage, Result.ALREADY_PAST, because + " `--again` releases it anew.")
+    if wanted.number == 1:
+        return _check_steady(observed, stage)
+    if wanted.number == 2:
+        return _plan_new_release(observed, wanted)
+    return Refusal(
+        reason=Reason.SKIPPED,
+        happened=f"Stage {stage} of {version.id} was asked for, but no release of it is under way.",
+        means="An earlier stage was skipped, or the release was rolled back since.",
+        do_next=f"Start it with `stage 2 --tag {version.tag}`.",
+    )
+
+
+def _is_installed(observed: Observed, version: Version) -> bool:
+    """Whether there is something to release from: for other versions, also an installation that became Ready unseen."""
+    if not observed.installed or observed.ever_ready:
+        return observed.installed
+    whole = observed.applied and observed.asked == ALL_PRODUCTION and observed.production.fully_ready
+    return whole and observed.production.version != version
+
+
+def _standing(observed: Observed) -> Record | None:
+    """The record; an installation that became Ready after its job had died is an installation that is done."""
+    record = observed.record
+    if record is not None and record.direction is Direction.INSTALLING:
+        return replace(record, direction=Direction.FINISHED)
+    return record
+
+
+def _is_under_way_or_finished(record: Record) -> bool:
+    if record.direction is Direction.FINISHED:
+        return record.previous is not None
+    return record.direction is Direction.FORWARD
+
+
+def _last_outcome(record: Record | None, version: Version) -> Past | None:
+    if record is None:
+        return None
+    return next((past for past in reversed(record.history) if past.id == version.id), None)
+
+
+def _plan_first(observed: Observed, wanted: WantedStage, stage: Stage) -> Plan | Refusal:
+    """Rule 1 of the order: nothing is installed, or the installation was never Ready."""
+    version = wanted.version
+    if wanted.number != 1:
+        return _refuse_not_installed(observed, stage, version)
+    if observed.obstacles:
+        return _refuse_obstacles(observed)
+    begun = Record(
+        direction=Direction.INSTALLING,
+        previous=None,
+        new=version,
+        reached="steady",
+        toward="steady",
+        weights=wanted.weights,
+        replicas=wanted.replica_count,
+        by=wanted.by,
+        since=wanted.by.at,
+    )
+    if observed.production.version == version and observed.applied and observed.asked == ALL_PRODUCTION:
+        draft = _Draft.of(observed, observed.record or begun, version)
+    else:
+        draft = _install(begun)
+    draft.wait_ready(PRODUCTION)
+    draft.prove()
+    past = Past(id=version.id, outcome="installed", run=wanted.by.run, at=wanted.by.at)
+    done = replace(begun, direction=Direction.FINISHED, history=(past,))
+    draft.settle(done, observed.applied, "remember that the installation is Ready")
+    return _planned(draft, stage, f"{version.id} is installed for the first time; there is nothing to canary against.")
+
+
+def _install(record: Record) -> _Draft:
+    """The one upgrade that sets everything at once: no rule of traffic applies before there is any."""
+    draft = _Draft(
+        production=_DraftTrack(version=record.new, replicas=record.replicas, has_pods=True, ready=False),
+        canary=_DraftTrack(version=record.new, replicas=0, has_pods=False, ready=False),
+        split=ALL_PRODUCTION,
+        record=record,
+        native=record.new,
+    )
+    draft.write(Change.INSTALL, record, "install everything, all weight on production", hooks=True)
+    step = draft.steps[-1]
+    assert isinstance(step, Upgrade)
+    draft.steps[-1] = replace(
+        step,
+        production=replace(step.production, replicas=record.replicas),
+        canary=replace(step.canary, replicas=0),
+    )
+    return draft
+
+
+def _plan_under_way(observed: Observed, wanted: WantedStage, record: Record) -> Plan | Refusal:
+    """Rule 2 of the order: T is the release under way, or the finished one, which stands at finish."""
+    if record.weights != wanted.weights:
+        if record.direction is Direction.FINISHED:
+            return _nothing(observed, None, Result.ALREADY_PAST, f"The release {record.new.id} is finished.")
+        return _refuse_other_weights(record, wanted.weights)
+    stages = stages_for(record.weights)
+    stage = stages[wanted.number - 1]
+    reached, toward = stage_named(record.weights, record.reached), stage_named(record.weights, record.toward)
+    if stage.number < reached.number:
+        return _already_past(observed, stage, record)
+    if stage.number > reached.number + 1:
+        return _refuse_skipped(record, stage, reached, stages[reached.number])
+    before = stages[max(stage.number - 2, 0)]
+    strange = _differences(observed, record, (before, stage))
+    # The next move may have begun: then what is strange here is right there.
+    begun = stage.number == reached.number < toward.number and not _differences(observed, record, (stage, toward))
+    if strange and begun:
+        return _already_past(observed, stage, record)
+    # The record may be one write ahead: then the move before was not completed.
+    if strange and stage.number == reached.number + 1 and _is_inside_move_to(observed, record, reached):
+        return _refuse_unfinished(record, reached, strange)
+    if strange or observed.edits:
+        return _refuse_different(observed, record, before, strange)
+    if observed.obstacles:
+        return _refuse_obstacles(observed)
+    return _move(observed, wanted, record, before, stage)
+
+
+def _is_inside_move_to(observed: Observed, record: Record, stage: Stage) -> bool:
+    if stage.role is Role.STEADY:
+        return False
+    return not _differences(observed, record, (stages_for(record.weights)[stage.number - 2], stage))
+
+
+def _differences(observed: Observed, record: Record, between: Sequence[Stage]) -> list[str]:
+    """What is neither as the first nor as the second of two stages has it; empty: a move can start."""
+    found = []
+    assert record.previous is not None
+    for track in Track:
+        live = observed.track(track).version
+        allowed = [record.new if stage.is_new(track) else record.previous for stage in between]
+        if track is CANARY and between[0].role is Role.STEADY:
+            # Without weight the canary may be anything, since its pods are replaced; with weight only the new version.
+            if observed.asked is not None and observed.asked.canary == 0:
+                continue
+            allowed = [record.new]
+        if live not in allowed:
+            found.append(f"{track.value} runs {live.id if live else 'nothing'}, not {_either(v.id for v in allowed)}")
+    splits = [stage.split for stage in between]
+    if observed.asked not in splits:
+        asked = str(observed.asked) if observed.asked else "no VirtualService"
+        found.append(f"the weights (production/canary) are {asked}, not {_either(map(str, splits))}")
+    return found
+
+
+def _is_at(observed: Observed, record: Record, stage: Stage) -> bool:
+    return not _differences(observed, record, (stage, stage))
+
+
+def _move(observed: Observed, wanted: WantedStage, record: Record, before: Stage, stage: Stage) -> Plan | Refusal:
+    """Carry the move before -> stage out, or what is left of it. One `match` arm is one row of the move table."""
+    if stage.role is Role.STEADY:
+        because = f"The release {record.new.id} has begun, and its first move has not been completed."
+        return _nothing(observed, stage, Result.NOTHING, because)
+    # Once production is new, the canary only stands by: it need not grow with what an autoscaler adds there.
+    stands_by = stage.role in (Role.RETURN, Role.FINISH)
+    arrived = replace(
+        record,
+        direction=Direction.FORWARD,
+        reached=stage.name,
+        toward=stage.name,
+        replicas=record.replicas if stands_by else _replicas_now(observed, record),
+        by=wanted.by,
+        since=wanted.by.at,
+    )
+    underway = replace(arrived, reached=before.name, since=record.since)
+    if _is_at(observed, record, stage) and record.reached == stage.name:
+        arrived = replace(arrived, since=record.since)
+        underway = arrived
+    draft = _Draft.of(observed, record, wanted.version)
+    draft.prove()
+    match stage.role:
+        case Role.CANARY:
+            arrived = _move_to_canary(observed, draft, before, stage, underway, arrived)
+        case Role.PROMOTE:
+            draft.bring(CANARY, record.new, arrived.replicas, underway, "the canary takes all traffic alone")
+            why = "production gets the new version, without traffic"
+            draft.bring(PRODUCTION, record.new, arrived.replicas, arrived, why)
+        case Role.RETURN:
+            arrived = _move_to_return(observed, draft, underway, arrived)
+        case Role.FINISH:
+            arrived = _move_to_finish(observed, draft, replace(underway, reached=before.name), arrived)
+    if not draft.wrote and record.watched == arrived.watched and _is_at(observed, record, stage):
+        arrived = replace(arrived, replicas=record.replicas)
+    draft.settle(arrived, observed.applied, f"remember that {stage.name} is reached")
+    return _planned(draft, stage, f"The release {record.new.id} is at {stage}, as asked.")
+
+
+def _replicas_now(observed: Observed, record: Record) -> int:
+    """R: a live count that is larger than Helm wrote it replaces the recorded one. A smaller one never does."""
+    live, written = observed.production.replicas, observed.written_replicas
+    if observed.hpa or written is None or live > written:
+        return max(record.replicas, live)
+    return record.replicas
+
+
+def _move_to_canary(
+    observed: Observed, draft: _Draft, before: Stage, stage: Stage, underway: Record, arrived: Record
+) -> Record:
+    first, seen = before.role is Role.STEADY, draft.record
+    if first and observed.shared:
+        changed = tuple(dict.fromkeys((*underway.shared, *observed.shared)))
+        underway, arrived = replace(underway, shared=changed), replace(arrived, shared=changed)
+        draft.write(Change.SHARED, underway, "make the allowed shared changes: " + ", ".join(observed.shared))
+    _fill_up_production(observed, draft, underway)
+    # A step that starts the new version and was not applied whole is repeated, because its hooks may not have run.
+    unsure = not observed.applied and draft.split == ALL_PRODUCTION and seen.reached == before.name
+    draft.bring(
+        CANARY,
+        underway.new,
+        canary_replicas(stage, underway.replicas, underway.canary_replicas),
+        underway,
+        "start the canary's pods, without traffic" if first else "more pods for the canary, before more traffic",
+        hooks=first and (unsure or draft.canary.version != underway.new),
+        force=first and unsure,
+    )
+    draft.shift(stage.split, arrived, f"{stage.split.canary} % of the traffic on the canary")
+    return arrived
+
+
+def _fill_up_production(observed: Observed, draft: _Draft, record: Record) -> None:
+    """Production, which has traffic, gets the pods that it lacks of R; an autoscaler is left alone."""
+    if draft.production.replicas < record.replicas and not observed.hpa:
+        why = f"production has {draft.production.replicas} of {record.replicas} pods"
+        draft.bring(PRODUCTION, draft.production.version, record.replicas, record, why)
+
+
+def _move_to_return(observed: Observed, draft: _Draft, underway: Record, arrived: Record) -> Record:
+    unwatched = replace(arrived, watched=False)
+    _stand_by(draft, underway)
+    if draft.split != ALL_PRODUCTION:
+        draft.bring(PRODUCTION, arrived.new, arrived.replicas, underway, "production has all its pods")
+        draft.shift(ALL_PRODUCTION, unwatched, "all traffic on production")
+        _watch(observed, draft, unwatched)
+    else:
+        _watch_where_unsure(observed, draft, unwatched)
+    return replace(arrived, watched=True)
+
+
+def _move_to_finish(observed: Observed, draft: _Draft, underway: Record, arrived: Record) -> Record:
+    over = draft.record.direction is Direction.FINISHED and observed.applied and draft.canary.replicas == 0
+    if not over:
+        _watch_where_unsure(observed, draft, replace(underway, watched=False))
+    past = Past(id=arrived.new.id, outcome="finished", run=arrived.by.run, at=arrived.by.at)
+    finished = replace(arrived, direction=Direction.FINISHED, watched=True)
+    last = _last_outcome(arrived, arrived.new)
+    if last is None or last.outcome != past.outcome:
+        finished = replace(finished, history=_remember(arrived.history, past))
+    draft.remove_canary(arrived.new, finished, "the canary's pods go")
+    return finished
+
+
+def _watch_where_unsure(observed: Observed, draft: _Draft, record: Record) -> None:
+    """Production has all traffic: watch it where that was not recorded as done, or where it is not Ready now."""
+    seen = draft.record
+    if observed.production.fully_ready:
+        _fill_up_production(observed, draft, replace(record, watched=seen.watched))
+    if not seen.watched or not observed.production.fully_ready:
+        if draft.canary.replicas > 0:
+            _stand_by(draft, record)
+        _watch(observed, draft, record)
+
+
+def _stand_by(draft: _Draft, record: Record) -> None:
+    if draft.canary.replicas < record.replicas:
+        draft.scale(CANARY, record.replicas, record, "the canary stands by with all its pods")
+
+
+def _watch(observed: Observed, draft: _Draft, record: Record) -> None:
+    """Rule 5: production fails while it is watched -> its traffic goes back to the canary, the record says promote."""
+    back = replace(record, direction=Direction.FORWARD, reached="promote", toward="promote", watched=False)
+    away = Upgrade(
+        change=Change.WEIGHT,
+        production=TrackTarget(version=draft.production.version),
+        canary=TrackTarget(version=draft.canary.version),
+        split=ALL_CANARY,
+        record=back,
+        native=draft.native,
+        why="production failed: its traffic goes back to the canary",
+    )
+    # An autoscaler may have taken pods since, and a canary that has none can take nothing over.
+    replicas = min(record.replicas, max(draft.production.replicas, 1)) if observed.hpa else record.replicas
+    way_out = (away, Prove(split=ALL_CANARY)) if draft.canary.replicas > 0 else ()
+    draft.steps.append(Watch(track=PRODUCTION, replicas=replicas, on_failure=way_out))
+
+
+def _plan_of_what_production_runs(observed: Observed, wanted: WantedStage, stage: Stage) -> Plan | Refusal:
+    """Rule 4 of the order."""
+    record, version = observed.record, wanted.version
+    if observed.shared:
+        return _plan_shared_only(observed, wanted, stage)
+    if record is None or record.previous is not None:
+        return _nothing(observed, stage, Result.ALREADY_PAST, f"Production runs {version.id} already.")
+    if not observed.production.fully_ready:
+        seen = observed.production
+        return Refusal(
+            reason=Reason.NOT_READY,
+            happened=f"Production runs {version.id}, but {seen.ready} of {seen.replicas} pods are Ready.",
+            means="The first installation lost pods since; nothing else is there to take its traffic.",
+            do_next="Look at the pods (`helm-canary status`), then run the stage again.",
+        )
+    because = f"{version.id} is the first version that was installed; there is nothing to canary against."
+    return _nothing(observed, stage, Result.FIRST_INSTALL, because)
+
+
+def _plan_shared_only(observed: Observed, wanted: WantedStage, stage: Stage) -> Plan | Refusal:
+    """No pod changes, so there is nothing to canary: the first canary stage makes the changes, no other does anything."""
+    changed = ", ".join(observed.shared)
+    if stage.number != 2:
+        because = f"No pod changes; the allowed shared changes ({changed}) are made at stage 2."
+        return _nothing(observed, stage, Result.NOTHING, because)
+    if observed.obstacles:
+        return _refuse_obstacles(observed)
+    record = _standing(observed) or Record(
+        direction=Direction.FINISHED,
+        previous=None,
+        new=wanted.version,
+        reached="steady",
+        toward="steady",
+        weights=wanted.weights,
+        replicas=observed.production.replicas,
+        history=(Past(id=wanted.version.id, outcome="found", at=wanted.by.at),),
+    )
+    draft = _Draft.of(observed, record, wanted.version)
+    draft.prove()
+    draft.write(Change.SHARED, replace(record, by=wanted.by), f"make the allowed shared changes: {changed}")
+    return _planned(draft, stage, "No pod changes; only the allowed shared objects did.")
+
+
+def _check_steady(observed: Observed, stage: Stage) -> Plan | Refusal:
+    """Rule 6 of the order: say whether a release can start; change nothing."""
+    strange = _not_steady(observed)
+    if not observed.production.fully_ready:
+        strange.append(f"{observed.production.ready} of {observed.production.replicas} production pods are Ready")
+    if strange or observed.edits:
+        return _refuse_different(observed, observed.record, stage, strange)
+    running = observed.production.version
+    return _nothing(observed, stage, Result.NOTHING, f"Steady: production runs {running.id if running else 'nothing'}.")
+
+
+def _not_steady(observed: Observed) -> list[str]:
+    strange = []
+    if observed.asked != ALL_PRODUCTION:
+        asked = str(observed.asked) if observed.asked else "no VirtualService"
+        strange.append(f"the weights (production/canary) are {asked}, not {ALL_PRODUCTION}")
+    if observed.production.version is None:
+        strange.append("there is no production Deployment")
+    return strange
+
+
+def _plan_new_release(observed: Observed, wanted: WantedStage) -> Plan | Refusal:
+    """Rule 7 of the order: production's version becomes the previous one."""
+    stages = stages_for(wanted.weights)
+    strange = _not_steady(observed)
+    if strange or observed.edits:
+        return _refuse_different(observed, observed.record, stages[0], strange)
+    if observed.obstacles:
+        return _refuse_obstacles(observed)
+    previous = observed.production.version
+    assert previous is not None
+    history = observed.record.history if observed.record else ()
+    if not any(past.id == previous.id for past in history):
+        history = _remember(history, Past(id=previous.id, outcome="found", at=wanted.by.at))
+    record = Record(
+        direction=Direction.FORWARD,
+        previous=previous,
+        new=wanted.version,
+        reached="steady",
+        toward=stages[1].name,
+        weights=wanted.weights,
+        replicas=_replicas_at_start(observed, wanted),
+        canary_replicas=wanted.canary_replicas,
+        by=wanted.by,
+        since=wanted.by.at,
+        history=history,
+    )
+    return _move(observed, wanted, record, stages[0], stages[1])
+
+
+def _replicas_at_start(observed: Observed, wanted: WantedStage) -> int:
+    """R: a count that Helm itself wrote gives way to `replicaCount`; one set by an HPA or a person never shrinks."""
+    live, count = observed.production.replicas, max(wanted.replica_count, 1)
+    if not observed.hpa and live == observed.written_replicas:
+        return count
+    return max(live, count)
+
+
+# --- rollback -------------------------------------------------------------------------------------
+
+
+def _plan_rollback(observed: Observed, wanted: WantedRollback) -> Plan | Refusal:
+    record = observed.record
+    if not observed.installed or record is None or record.previous is None:
+        return _refuse_no_previous(observed)
+    if wanted.of and wanted.of not in (record.new.id, record.new.tag):
+        because = f"The record names {record.new.id}, not {wanted.of}: there is nothing of it to undo."
+        return _nothing(observed, None, Result.NOTHING, because)
+    if record.direction is Direction.ROLLED_BACK and observed.applied:
+        return _nothing(observed, None, Result.NOTHING, f"The release {record.new.id} is rolled back already.")
+    replicas = _replicas_now(observed, record)
+    underway = replace(record, direction=Direction.ROLLING_BACK, replicas=replicas, by=wanted.by, since=wanted.by.at)
+    past = Past(id=record.new.id, outcome="rolled-back", run=wanted.by.run, at=wanted.by.at)
+    history = record.history if record.direction is Direction.ROLLED_BACK else _remember(record.history, past)
+    done = replace(underway, direction=Direction.ROLLED_BACK, history=history)
+    draft, notes = _Draft.of(observed, record, None), []
+    if draft.split == NO_ROUTE:
+        _restore_route(draft, underway)
+    if draft.production.version != record.previous:
+        _give_old_version_the_traffic(draft, underway)
+    else:
+        notes = _return_to_unchanged(observed, draft, underway)
+    draft.prove()
+    draft.remove_canary(record.previous, done, "the canary's pods go")
+    draft.settle(done, observed.applied, "remember that the release is rolled back")
+    draft.wait_ready(PRODUCTION)
+    because = f"The release {record.new.id} goes back to {record.previous.id}."
+    return _planned(draft, None, because, (*notes, *_overwritten(observed), *_left_as_they_are(record)))
+
+
+def _restore_route(draft: _Draft, underway: Record) -> None:
+    """Some other hand deleted the VirtualService, and every upgrade renders one: it names a track that can serve."""
+    split = ALL_CANARY if draft.canary.ready and not draft.production.ready else ALL_PRODUCTION
+    draft.shift(split, underway, "there is no VirtualService: write it again")
+
+
+def _return_to_unchanged(observed: Observed, draft: _Draft, underway: Record) -> list[str]:
+    """Production runs the previous version (rollback from 2 to 4, or the second half of one from 5 on)."""
+    previous, replicas, production = draft.production.version, underway.replicas, observed.production
+    back, more = "all traffic back on production", "production gets all its pods back"
+    if draft.split == ALL_PRODUCTION:
+        draft.prove()
+        if draft.production.replicas == 0 or (draft.production.replicas < replicas and not observed.hpa):
+            draft.scale(PRODUCTION, replicas, underway, more)
+        return []
+    if production.fully_ready and production.replicas >= replicas:
+        draft.shift(ALL_PRODUCTION, underway, back, at_once=True)
+        return []
+    if has_touched_production(underway) or observed.canary.fully_ready:
+        draft.prove()
+        draft.bring(PRODUCTION, previous, replicas, underway, more)
+        draft.shift(ALL_PRODUCTION, underway, back)
+        return []
+    if production.serving == 0:
+        if draft.production.replicas == 0:
+            draft.scale(PRODUCTION, replicas, underway, more)
+        draft.wait_ready(PRODUCTION, enough=1)
+    draft.shift(ALL_PRODUCTION, underway, back, at_once=production.serving > 0)
+    if draft.production.replicas < replicas:
+        draft.scale(PRODUCTION, replicas, underway, more)
+    ready = max(production.serving, 1)
+    return [f"Capacity: all traffic goes to {ready} of {replicas} production pods, because the canary is not Ready."]
+
+
+def _give_old_version_the_traffic(draft: _Draft, underway: Record) -> None:
+    """Production does not run the previous version (rollback from 5 on): replaced behind the canary, it returns."""
+    previous, replicas = underway.previous, underway.replicas
+    assert previous is not None
+    production, canary = draft.production, draft.canary
+    draft.prove()
+    if draft.split != ALL_CANARY:
+        usable = canary.version in (underway.new, previous) or draft.split.canary > 0
+        if usable and canary.ready and not production.ready:
+            draft.bring(CANARY, canary.version, replicas, underway, "the canary takes all traffic alone")
+            draft.shift(ALL_CANARY, underway, "production is not Ready: its traffic goes to the canary")
+        elif production.has_pods:
+            if draft.split != ALL_PRODUCTION:  # another hand left them mixed
+                draft.bring(PRODUCTION, production.version, replicas, underway, "production takes all traffic")
+                draft.shift(ALL_PRODUCTION, underway, "all traffic on production, so that the canary can be replaced")
+            draft.bring(CANARY, previous, replicas, underway, "start the old version beside the new one")
+            draft.shift(ALL_CANARY, underway, "the old version serves from here on")
+    draft.bring(PRODUCTION, previous, replicas, underway, "production gets the old version")
+    draft.shift(ALL_PRODUCTION, underway, "all traffic on production")
+
+
+def _left_as_they_are(record: Record) -> list[str]:
+    return [f"The shared changes of this release stay: {', '.join(record.shared)}."] if record.shared else []
+
+
+def _overwritten(observed: Observed) -> list[str]:
+    return [
+        f"Overwrites {edit.where}: {edit.found} instead of {edit.expected}"
+        + (f" (by {edit.manager})" if edit.manager else "")
+        for edit in observed.edits
+    ]
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+
+def _planned(draft: _Draft, goal: Stage | None, because: str, notes: Sequence[str] = ()) -> Plan:
+    result = Result.DONE if draft.wrote else Result.NOTHING
+    return Plan(steps=tuple(draft.steps), result=result, goal=goal, because=because, notes=tuple(notes))
+
+
+def _nothing(observed: Observed, goal: Stage | None, result: Result, because: str) -> Plan:
+    proof: tuple[Step, ...] = (Prove(split=observed.asked),) if observed.asked is not None else ()
+    return Plan(steps=proof, result=result, goal=goal, because=because)
+
+
+def _already_past(observed: Observed, stage: Stage, record: Record) -> Plan:
+    because = f"The release {record.new.id} has passed {stage}: it is at {record.reached}, toward {record.toward}."
+    return _nothing(observed, stage, Result.ALREADY_PAST, because)
+
+
+def _remember(history: tuple[Past, ...], past: Past) -> tuple[Past, ...]:
+    return (*history, past)[-HISTORY_LIMIT:]
+
+
+def _listed(weights: Sequence[int]) -> str:
+    return ", ".join(map(str, weights))
+
+
+def _either(words: object) -> str:
+    return " or ".join(dict.fromkeys(words))  # type: ignore[call-overload]
+
+
+def _carried_out_by(record: Record) -> str:
+    by = record.by
+    return (
+        (f" by {by.who}" if by.who else "")
+        + (f" ({by.run})" if by.run else "")
+        + (f" since {record.since}" if record.since else "")
+    )
+
+
+def _refuse_not_installed(observed: Observed, stage: Stage, version: Version) -> Refusal:
+    state = "was never Ready" if observed.installed else "is not installed"
+    return Refusal(
+        reason=Reason.NOT_INSTALLED,
+        happened=f"Stage {stage} was asked for, but the release {state}.",
+        means="A first installation has no previous version to share traffic with.",
+        do_next=f"Install it with `stage 1 --tag {version.tag}`.",
+    )
+
+
+def _refuse_other_weights(record: Record, asked: Sequence[int]) -> Refusal:
+    under_way = f"The release {record.new.id} is under way with the weights {_listed(record.weights)}"
+    return Refusal(
+        reason=Reason.OTHER_WEIGHTS,
+        happened=f"{under_way}; now {_listed(asked)} was asked for.",
+        means="The list was changed in the middle of a release, so that stage numbers mean something else.",
+        do_next=f"Go on with `--weights {','.join(map(str, record.weights))}`, or roll back first.",
+    )
+
+
+def _refuse_skipped(record: Record, stage: Stage, reached: Stage, following: Stage) -> Refusal:
+    return Refusal(
+        reason=Reason.SKIPPED,
+        happened=f"Stage {stage} was asked for, but the release {record.new.id} has reached {reached}.",
+        means="A stage was skipped, or its job failed or was never run.",
+        do_next=f"Run stage {following} first.",
+    )
+
+
+def _refuse_other_release(record: Record, version: Version) -> Refusal:
+    """Rule 3 of the order."""
+    at = f"{record.new.id} is at {record.reached}, toward {record.toward}{_carried_out_by(record)}"
+    if record.direction is Direction.INSTALLING:
+        return Refusal(
+            reason=Reason.OTHER_RELEASE,
+            happened=f"The first installation, of {record.new.id}, is not finished{_carried_out_by(record)}.",
+            means="Its job was stopped before production was Ready.",
+            do_next=f"Run `stage 1 --tag {version.tag}` again.",
+        )
+    if record.direction is Direction.ROLLING_BACK:
+        return Refusal(
+            reason=Reason.ROLLING_BACK,
+            happened=f"The release {at}, and is being rolled back.",
+            means="A rollback was started and has not ended, so no stage can go forward.",
+            do_next="Run `rollback` to its end, then start the release again with `stage 2`.",
+        )
+    if record.new.tag == version.tag:
+        return Refusal(
+            reason=Reason.OTHER_DIGEST,
+            happened=f"The release {at}; chart and values now render {version.id} for the same tag.",
+            means="Chart, values or settings were changed in the middle of the release.",
+            do_next="Go on with the chart and values it was started with, or roll back and start anew.",
+        )
+    return Refusal(
+        reason=Reason.OTHER_RELEASE,
+        happened=f"Another release is under way: {at}.",
+        means="Two releases of one service cannot share its two tracks.",
+        do_next=f"Bring it to its end, or undo it with `rollback --of {record.new.id}`; then start {version.id}.",
+    )
+
+
+def _refuse_unfinished(record: Record, reached: Stage, strange: Sequence[str]) -> Refusal:
+    return Refusal(
+        reason=Reason.SKIPPED,
+        happened=f"Stage {reached} of {record.new.id} is not complete: {'; '.join(strange)}.",
+        means="The command that was to reach it stopped half-way.",
+        do_next=f"Run `stage {reached.number}` again, or `rollback`.",
+    )
+
+
+def _refuse_different(observed: Observed, record: Record | None, before: Stage, strange: Sequence[str]) -> Refusal:
+    edits = [
+        f"{edit.where} is {edit.found}, not {edit.expected}"
+        + (f" (by {edit.manager} {edit.at})" if edit.manager else "")
+        for edit in observed.edits
+    ]
+    return Refusal(
+        reason=Reason.DIFFERENT,
+        happened=f"The cluster is not as {before} left it: " + "; ".join([*strange, *edits]) + ".",
+        means="Somebody or something else changed it; going on could send traffic where no pods are.",
+        do_next="Undo that change and run the stage again, or run `rollback`, which overwrites it.",
+    )
+
+
+def _refuse_obstacles(observed: Observed) -> Refusal:
+    return Refusal(
+        reason=Reason.OBSTACLE,
+        happened="; ".join(observed.obstacles) + ".",
+        means="The weights would not decide where the service's traffic goes.",
+        do_next="Remove what is named, then run the stage again.",
+    )
+
+
+def _refuse_no_previous(observed: Observed) -> Refusal:
+    if not observed.installed:
+        happened, do_next = "There is no such release.", "Install it with `stage 1 --tag TAG`."
+    elif observed.record is None:
+        happened = "The release has no record, so its previous version is not known."
+        do_next = "Bring the version you want with `stage 2 --tag TAG`."
+    else:
+        happened = f"The record knows no version before {observed.record.new.id}: it was the first installation."
+        do_next = "Release the tag that you want with `stage 2`, or with `stage 1` where it was never Ready."
+    return Refusal(
+        reason=Reason.NO_PREVIOUS,
+        happened=happened,
+        means="There is nothing to go back to.",
+        do_next=do_next,
+    )

@@ -1,0 +1,93 @@
+"""Every error that a user can see: its exit code, its result word, and its three parts.
+
+A message says what happened, what it usually means and what to do next. `__main__` catches `CanaryError` and nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from helm_canary.core.model import Refusal, Result
+
+if TYPE_CHECKING:
+    from helm_canary.outcome import Outcome
+
+
+class CanaryError(Exception):
+    """The root. `happened`, `means` and `do_next` are a sentence or two each, `details` lines shown below them.
+
+    `outcome` is what the command came to, where it had begun to carry a plan out.
+    """
+
+    exit_code = 5
+    result = Result.FAILED
+    outcome: Outcome | None = None
+
+    def __init__(self, happened: str, means: str = "", do_next: str = "", details: tuple[str, ...] = ()) -> None:
+        super().__init__(happened)
+        self.happened, self.means, self.do_next, self.details = happened, means, do_next, details
+
+    @property
+    def text(self) -> str:
+        return "\n".join(part for part in (self.happened, self.means, self.do_next) if part)
+
+
+class UsageError(CanaryError):
+    """Wrong input; found before anything was read or touched."""
+
+    exit_code = 2
+    result = Result.USAGE
+
+
+class RefusedError(CanaryError):
+    """There is no safe plan, or the cluster could not be read; nothing was changed."""
+
+    exit_code = 3
+    result = Result.REFUSED
+
+    @classmethod
+    def of(cls, refusal: Refusal, details: tuple[str, ...] = ()) -> RefusedError:
+        return cls(refusal.happened, refusal.means, refusal.do_next, details)
+
+
+class ToolError(RefusedError):
+    """helm or kubectl failed. Before the first write that is a refusal; after it `execute` says where the traffic is."""
+
+    def __init__(self, happened: str, means: str = "", do_next: str = "", details: tuple[str, ...] = (), *,
+                 stderr: str = "") -> None:  # fmt: skip
+        super().__init__(happened, means, do_next, details)
+        self.stderr = stderr
+
+
+class ToolMissingError(RefusedError):
+    """A program that is needed is not on PATH."""
+
+
+class ToolTimeoutError(ToolError):
+    """A program did not end in its time."""
+
+
+class FailedError(CanaryError):
+    """A plan stopped in the middle, and all traffic is on a version whose pods are Ready."""
+
+    exit_code = 4
+
+
+class FailedUnsafeError(FailedError):
+    """A plan stopped in the middle, and it cannot be said that all traffic is on a healthy version."""
+
+    exit_code = 5
+
+
+class VerificationError(CanaryError):
+    """`verify` saw answers that it must not see; nothing was moved."""
+
+    exit_code = 6
+    result = Result.VERIFICATION_FAILED
+
+
+class CancelledError(CanaryError):
+    """SIGINT or SIGTERM; the state is named."""
+
+    exit_code = 130
+    result = Result.CANCELLED

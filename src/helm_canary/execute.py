@@ -1,0 +1,567 @@
+"""Observe, plan, judge, apply, observe: one command from its facts to its outcome.
+
+Nothing is decided here that the plan does not say. Before every write the facts are read again, the write is rendered and
+tried on the API server, and refused if it would do more than its step is for; after it, it is read back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from helm_canary.cluster import Live
+from helm_canary.core.invariants import check_plan
+from helm_canary.core.model import (
+    Change,
+    Direction,
+    Drain,
+    Observed,
+    Plan,
+    Prove,
+    Provenance,
+    Refusal,
+    Result,
+    Split,
+    Step,
+    Track,
+    TrackTarget,
+    Upgrade,
+    Version,
+    WaitReady,
+    Wanted,
+    WantedRollback,
+    WantedStage,
+    Watch,
+)
+from helm_canary.core.planner import plan as make_plan
+from helm_canary.core.stages import has_touched_production
+from helm_canary.errors import (
+    CanaryError,
+    CancelledError,
+    FailedError,
+    FailedUnsafeError,
+    RefusedError,
+    ToolError,
+)
+from helm_canary.guard import Difference, as_helm_applies, compare, unwanted
+from helm_canary.helm import (
+    NO_RECORD,
+    PROBE_REPLICAS,
+    PROBE_WEIGHT,
+    ChartSource,
+    Revision,
+    Stored,
+    native_arguments,
+    step_arguments,
+    write_chart,
+    write_values,
+)
+from helm_canary.manifest import (
+    Object,
+    Shape,
+    find_container,
+    find_shape,
+    parse_objects,
+    reference,
+    template_of,
+    version_of,
+    weighted_routes,
+)
+from helm_canary.observe import observe
+from helm_canary.options import Options
+from helm_canary.outcome import Outcome, describe_traffic, is_healthy, traffic_of
+from helm_canary.ports import Clock, ClusterPort, HelmPort, ProxiesPort, Reporter, RequestsPort
+from helm_canary.record import from_values, release_values, to_text
+from helm_canary.waits import WaitFailedError, Waits
+
+# What was checked so long before a write is checked again.
+STALE_AFTER_S = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rendered:
+    """What chart and values render for a tag now."""
+
+    objects: tuple[Object, ...] = field(repr=False)
+    shape: Shape
+    version: Version
+    replica_count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """One reading of the cluster."""
+
+    stored: Stored
+    live: Live
+    observed: Observed
+
+
+@dataclass
+class Execution:
+    """One command on one release. The ports are given; `proxies_for` makes the port once the chart's shape is known."""
+
+    options: Options
+    helm: HelmPort
+    cluster: ClusterPort
+    proxies_for: Callable[[Shape], ProxiesPort]
+    requests: RequestsPort
+    clock: Clock
+    report: Reporter
+    by: Provenance
+    workspace: Path
+    changed: bool = False
+    _source: ChartSource | None = None
+    _shape: Shape | None = None
+    _facts: Facts | None = None
+    _proxies: ProxiesPort | None = None
+    _waits: Waits | None = None
+    _foreign_routes: Sequence[Mapping[str, Any]] = ()
+
+    # --- commands ----------------------------------------------------------------------------------------------------
+
+    def stage(self) -> Outcome:
+        """Bring the release to the stage that the options name."""
+        rendered, facts = self.read_for_stage()
+        wanted = self.wanted_stage(rendered, self.options.stage)
+        return self._carry_out(wanted, facts, rendered.version)
+
+    def rollback(self) -> Outcome:
+        """Undo the release under way, or the last finished one, with the chart that is stored in the cluster."""
+        facts = self.read_for_rollback()
+        by = self.by
+        if facts.observed.record is not None:
+            # The record goes on naming the chart that the release was made with, not what the caller has here.
+            made = facts.observed.record.by
+            by = replace(by, chart=made.chart, chart_digest=made.chart_digest, commit=made.commit)
+        return self._carry_out(WantedRollback(of=self.options.of, by=by), facts, None)
+
+    def wanted_stage(self, rendered: Rendered, number: int) -> WantedStage:
+        return WantedStage(
+            number=number,
+            version=rendered.version,
+            weights=self.options.weights,
+            replica_count=rendered.replica_count,
+            canary_replicas=self.options.canary_replicas,
+            again=self.options.again,
+            by=self.by,
+        )
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def read_for_stage(self) -> tuple[Rendered, Facts]:
+        """Everything a stage is planned from; the reads that do not need each other go side by side."""
+        with ThreadPoolExecutor(4) as pool:
+            jobs: list[Future[object]] = [pool.submit(self.helm.check_version)]
+            stored, live = pool.submit(self.helm.read), pool.submit(self.cluster.read)
+            rendered = pool.submit(self._render, self.options.tag)
+            self._foreign_routes = pool.submit(self.cluster.read_foreign_routes).result()
+            facts_read = (stored.result(), live.result())
+            if facts_read[0].newest is None:
+                self.cluster.check_namespace()
+            for job in jobs:
+                job.result()
+            target = rendered.result()
+        shape = self._adopt_shape(target.shape, facts_read[1], target.objects)
+        shared = self._shared_changes(facts_read[0], facts_read[1], shape, target)
+        return target, self._facts_of(*facts_read, shape, target=target.version, shared=shared, rendered=target.objects)
+
+    def _render(self, tag: str) -> Rendered:
+        manifest = self.helm.rendered(native_arguments(tag), NO_RECORD)
+        return read_rendered(manifest, tag, self.options.namespace)
+
+    def read_for_rollback(self) -> Facts:
+        """Reads for `rollback`, `status` and `verify`: the chart's shape comes from what is stored in the cluster."""
+        with ThreadPoolExecutor(2) as pool:
+            stored_read, live_read = pool.submit(self.helm.read), pool.submit(self.cluster.read)
+            stored, live = stored_read.result(), live_read.result()
+        revision = stored.applied or stored.newest
+        if revision is None:
+            self.cluster.check_namespace()
+            raise RefusedError(
+                f"There is no Helm release {self.options.release!r} in the namespace {self.options.namespace!r}.",
+                "It was never installed, or --release, --namespace or --context name another place.",
+                "Install it with `stage 1 --tag TAG`.",
+            )
+        objects = parse_objects(revision.manifest)
+        shape = find_shape(objects, self.options.namespace)
+        tags = revision.values.get("productionDeployment") or {}
+        tag = str((tags.get("image") or {}).get("tag", ""))
+        if tag:
+            shape = replace(shape, container=_container(objects, shape, tag))
+        if self.options.command.value == "rollback":
+            self._source = self._stored_source(stored)
+        return self._facts_of(stored, live, self._adopt_shape(shape, live, objects))
+
+    def _stored_source(self, stored: Stored) -> ChartSource:
+        """What a rollback renders: the chart and values in the cluster; only subcharts must come from the caller."""
+        revision = stored.applied or stored.newest
+        assert revision is not None
+        if not revision.has_subcharts:
+            return write_chart(revision, self.workspace)
+        record = from_values(dict(revision.values))
+        made = record.by if record else Provenance()
+        if not self.options.chart or self.by.chart_digest != made.chart_digest:
+            raise _needs_chart(revision, made, self.options.chart)
+        return write_values(revision, self.workspace, self.options.chart, self.options.chart_version)
+
+    def _adopt_shape(self, shape: Shape, live: Live, rendered: Sequence[Object]) -> Shape:
+        """Where to look from now on. The chart's own Gateway counts before it is installed: its pods run already."""
+        self._shape = shape
+        self._proxies = self.proxies_for(shape)
+        own = [thing for thing in rendered if thing.get("kind") == "Gateway"]
+        self._proxies.find([*own, *live.of_kind("Gateway")])
+        return shape
+
+    def _facts_of(self, stored: Stored, live: Live, shape: Shape, *, target: Version | None = None,
+                  shared: tuple[str, ...] = (), rendered: Sequence[Object] = ()) -> Facts:  # fmt: skip
+        observed = observe(
+            stored, live, shape, target=target, shared=shared, foreign_routes=self._foreign_routes, rendered=rendered
+        )
+        facts = Facts(stored=stored, live=live, observed=observed)
+        self._facts = facts
+        assert self._proxies is not None
+        self._waits = self._waits or Waits(
+            cluster=self.cluster,
+            proxies=self._proxies,
+            requests=self.requests,
+            clock=self.clock,
+            report=self.report,
+            shape=shape,
+            stored=stored,
+            timeout_s=self.options.timeout_s,
+            drain_s=self.options.drain_s,
+            mode=self.options.proof,
+        )
+        self._waits.stored = stored
+        return facts
+
+    def _read_again(self, target: Version | None) -> Facts:
+        assert self._shape is not None
+        with ThreadPoolExecutor(2) as pool:
+            stored, live = pool.submit(self.helm.read), pool.submit(self.cluster.read)
+            return self._facts_of(stored.result(), live.result(), self._shape, target=target)
+
+    def _shared_changes(self, stored: Stored, live: Live, shape: Shape, target: Rendered) -> tuple[str, ...]:
+        """The objects that `--allow` names and that chart and values would change now; only the first canary stage asks."""
+        if not self.options.allow or self.options.stage != 2 or stored.newest is None:
+            return ()
+        observed = observe(stored, live, shape, target=target.version)
+        known = observed.production.version, observed.canary.version, observed.asked
+        if observed.record is None or None in known:
+            return ()
+        assert observed.asked is not None
+        assert observed.production.version is not None
+        assert observed.canary.version is not None
+        still = Upgrade(
+            change=Change.SHARED,
+            production=TrackTarget(version=observed.production.version, replicas=observed.production.replicas),
+            canary=TrackTarget(version=observed.canary.version, replicas=observed.canary.replicas),
+            split=observed.asked,
+            record=observed.record,
+            native=target.version,
+            why="",
+        )
+        found = {difference.where for difference in self._try(still, stored, self._rendered(still))}
+        return tuple(name for name in self.options.allow if name in found)
+
+    # --- carrying out ------------------------------------------------------------------------------------------------
+
+    def make_plan(self, wanted: Wanted, facts: Facts) -> Plan:
+        """The plan, judged. Raises RefusedError with the planner's refusal."""
+        made = make_plan(facts.observed, wanted)
+        if isinstance(made, Refusal):
+            raise RefusedError.of(made)
+        broken = check_plan(facts.observed, made)
+        if broken:
+            raise RefusedError(
+                "The plan that was made would break the project's own rules; nothing was changed.",
+                "This is an error in helm-canary.",
+                "Please report it with the lines below.",
+                tuple(map(str, broken)),
+            )
+        return made
+
+    def _carry_out(self, wanted: Wanted, facts: Facts, target: Version | None) -> Outcome:
+        made = self.make_plan(wanted, facts)
+        self.report.plan(made)
+        if self.options.dry_run:
+            return self._outcome(replace(made, result=Result.NOTHING), facts.observed)
+        try:
+            for number, step in enumerate(made.steps, start=1):
+                self.report.step(number, len(made.steps), step)
+                self._take(step, target)
+            if self.changed and not isinstance(made.steps[-1], Upgrade):
+                self._read_again(target)
+            facts = self._facts or facts
+            self._check_arrived(wanted, facts)
+        except CancelledError as error:
+            raise self._failed(error, target) from error
+        except CanaryError as error:
+            if isinstance(error, RefusedError) and not self.changed:
+                raise
+            raise self._failed(error, target) from error
+        return self._outcome(made, facts.observed)
+
+    def _check_arrived(self, wanted: Wanted, facts: Facts) -> None:
+        """Rule 6: planned again, nothing is left to be done."""
+        if not self.changed:
+            return
+        again = make_plan(facts.observed, wanted)
+        if isinstance(again, Refusal) or again.changes:
+            said = again.happened if isinstance(again, Refusal) else "; ".join(step.why for step in again.upgrades)
+            raise WaitFailedError(
+                f"The plan was carried out, but the cluster is not as it should be: {said}",
+                "Somebody or something else changed it at the same time.",
+                "Run the same command again.",
+            )
+
+    def _take(self, step: Step, target: Version | None) -> None:
+        assert self._waits is not None
+        match step:
+            case Upgrade():
+                self._apply(step, target)
+            case WaitReady():
+                self._waits.ready(step)
+            case Prove():
+                self._waits.prove(step)
+            case Drain():
+                self._waits.drain(step)
+            case Watch():
+                self._watch(step, target)
+
+    def _watch(self, step: Watch, target: Version | None) -> None:
+        assert self._waits is not None
+        try:
+            self._waits.watch(step)
+        except WaitFailedError as error:
+            facts = self._read_again(target)
+            if not facts.observed.track(step.track.other).fully_ready:
+                raise
+            self.report.note(f"{error.happened} Its traffic goes back to the {step.track.other.value}.")
+            for rescue in step.on_failure:
+                self._take(rescue, target)
+            raise
+
+    def _apply(self, step: Upgrade, target: Version | None) -> None:
+        before = self._facts
+        assert before is not None
+        step = _with_live_replicas(step, before) if step.at_once else self._guarded(step, before, target)
+        self.changed = True
+        self.helm.upgrade(step, self._source)
+        facts = self._read_again(target)
+        self._check_written(step, facts)
+
+    def _guarded(self, step: Upgrade, before: Facts, target: Version | None) -> Upgrade:
+        """The step with the live replicas, once everything that must hold before a write was seen to hold."""
+        with ThreadPoolExecutor(1) as pool:
+            guessed = _with_live_replicas(step, before)
+            rendering = pool.submit(self._rendered, guessed)
+            facts = self._read_again(target)
+            self._check_still_ours(before, facts)
+            step = _with_live_replicas(step, facts)
+            objects = rendering.result() if step == guessed else self._rendered(step)
+        began = self.clock.now()
+        with ThreadPoolExecutor(1) as pool:
+            trying = pool.submit(self._try, step, facts.stored, objects)
+            self._check_readiness(step)
+            found = unwanted(trying.result(), step, self._known_shape(), self.options.allow)
+        if found:
+            raise _too_much(step, found)
+        if self.clock.now() - began > STALE_AFTER_S:
+            return self._guarded(step, facts, target)
+        return step
+
+    def _known_shape(self) -> Shape:
+        assert self._shape is not None
+        return self._shape
+
+    def _check_still_ours(self, before: Facts | None, facts: Facts) -> None:
+        if before is None or before.observed.revision == facts.observed.revision:
+            return
+        raise RefusedError(
+            f"Helm revision {facts.observed.revision} was written by somebody else while this command ran "
+            f"(it expected {before.observed.revision}).",
+            "Two commands run for one release.",
+            "Wait for the other one, look at `helm-canary status`, then run the stage again.",
+        )
+
+    def _check_readiness(self, step: Upgrade) -> None:
+        """Rule 1 once more, at the last moment and with what the proxies know: the plan may be minutes old."""
+        assert self._waits is not None
+        assert self._facts is not None
+        observed = self._facts.observed
+        if step.change is not Change.WEIGHT or observed.asked is None:
+            return
+        for track in Track:
+            state = observed.track(track)
+            if step.split.of(track) > observed.asked.of(track) and state.version is not None:
+                enough = 1 if _is_early_return(step, track) else None
+                self._waits.ready(
+                    WaitReady(track=track, version=state.version, replicas=max(state.replicas, 1), enough=enough)
+                )
+
+    def _rendered(self, step: Upgrade) -> tuple[Object, ...]:
+        stdin = to_text({"release": release_values(step)})
+        return parse_objects(self.helm.rendered(step_arguments(step), stdin, self._source))
+
+    def _try(self, step: Upgrade, stored: Stored, objects: Sequence[Object]) -> list[Difference]:
+        """What an upgrade would change, by a dry run on the API server with Helm's own field manager."""
+        if step.change is Change.INSTALL:
+            return []
+        namespace = self.options.namespace
+        live, would = self.cluster.dry_run(as_helm_applies(objects, self.options.release, namespace))
+        written = parse_objects(stored.newest.manifest) if stored.newest else ()
+        return compare(live, would, written, objects)
+
+    def _check_written(self, step: Upgrade, facts: Facts) -> None:
+        """Rule 6: what was asked is what is there."""
+        observed, wrong = facts.observed, []
+        if observed.asked != step.split:
+            wrong.append(f"the weights are {observed.asked}, not {step.split}")
+        for track in Track:
+            state, target = observed.track(track), step.target(track)
+            if state.version != target.version:
+                wrong.append(f"{track.value} has {state.version and state.version.id}, not {target.version.id}")
+            if track is step.track and target.replicas is not None and state.replicas < target.replicas:
+                wrong.append(f"{track.value} has {state.replicas} replicas, not {target.replicas}")
+        if wrong:
+            raise WaitFailedError(
+                "The upgrade was written, but read back it is not what was asked: " + "; ".join(wrong) + ".",
+                "An admission webhook or another controller changes it.",
+                "Find out who with `kubectl get -o yaml --show-managed-fields`, then run the same command again.",
+            )
+
+    # --- ends --------------------------------------------------------------------------------------------------------
+
+    def _failed(self, error: CanaryError, target: Version | None) -> CanaryError:
+        """The error with where the traffic is, and the exit code that follows from it."""
+        try:
+            observed: Observed | None = self._read_again(target).observed
+        except CanaryError:
+            observed = None
+        healthy = observed is not None and is_healthy(observed)
+        where = describe_traffic(observed)
+        failure: CanaryError
+        if isinstance(error, CancelledError):
+            failure = CancelledError(error.happened, where, error.do_next, error.details)
+        else:
+            kind = FailedError if healthy else FailedUnsafeError
+            failure = kind(error.happened, f"{error.means} {where}".strip(), error.do_next, error.details)
+        failure.outcome = self._outcome(None, observed, error=failure)
+        return failure
+
+    def _outcome(self, made: Plan | None, observed: Observed | None, error: CanaryError | None = None) -> Outcome:
+        proof = self._waits.proof if self._waits else "unproven"
+        return Outcome(
+            result=error.result if error else made.result if made else Result.FAILED,
+            changed=self.changed,
+            plan=made,
+            observed=observed,
+            traffic=traffic_of(observed),
+            proof="unproven" if error else proof,
+            in_flight_cut=self._waits.in_flight_cut if self._waits else 0,
+            error=error,
+        )
+
+    def in_force(self, asked: Split | None) -> tuple[dict[str, str], str]:
+        """Per gateway pod the weights it has, and how good a proof of `asked` that is."""
+        assert self._proxies is not None
+        try:
+            answers = self._proxies.splits().splits
+        except ToolError as error:
+            return {}, f"unproven ({error.happened} {error.means})"
+        shown = {
+            str(pod): "no answer" if found is None else " and ".join(map(str, found)) or "no route"
+            for pod, found in answers.items()
+        }
+        everyone = self._proxies.everywhere and bool(answers)
+        if not everyone or any(found != frozenset({asked}) for found in answers.values()):
+            return shown, "unproven"
+        return shown, "gateways" if "mesh" in self._known_shape().gateways else "proven"
+
+
+def _check_values_are_taken(objects: Sequence[Object], shape: Shape) -> None:
+    """Raises RefusedError where weights or canary replicas are not those that were set: no step could change them."""
+    found = {f"{thing.get('kind')}/{(thing.get('metadata') or {}).get('name')}": thing for thing in objects}
+    weights = weighted_routes(found[f"VirtualService/{shape.route}"], shape.host, shape.namespace)
+    if any(one != {"production": 100 - PROBE_WEIGHT, "canary": PROBE_WEIGHT} for one in weights):
+        raise _not_taken(f"the VirtualService {shape.route} does not take its weights", "weight", "weight")
+    if found[f"Deployment/{shape.canary}"]["spec"].get("replicas") != PROBE_REPLICAS:
+        raise _not_taken(f"the Deployment {shape.canary} does not take its replicas", "", "replicaCount")
+
+
+def _not_taken(what: str, production: str, canary: str) -> RefusedError:
+    names = [f"productionDeployment.{production}"] if production else []
+    where = " and ".join([*names, f"canaryDeployment.{canary}"])
+    return RefusedError(
+        f"The chart does not fit: {what} from {where}.",
+        "The stages set these values and nothing else; with a number of its own the chart would not follow.",
+        "Render the value as it is; see charts/productpage.",
+    )
+
+
+def read_rendered(manifest: str, tag: str, namespace: str) -> Rendered:
+    """A native rendering -> its shape and version. Raises RefusedError where the chart does not fit."""
+    objects = parse_objects(manifest)
+    shape = find_shape(objects, namespace)
+    templates = {track: template_of(objects, shape, track) for track in Track}
+    shape = replace(shape, container=find_container(templates[Track.PRODUCTION], tag))
+    find_container(templates[Track.CANARY], tag)
+    _check_values_are_taken(objects, shape)
+    production = next(t for t in objects if reference(t) == f"Deployment/{shape.production}")
+    return Rendered(
+        objects=tuple(objects),
+        shape=shape,
+        version=version_of(templates[Track.PRODUCTION], templates[Track.CANARY], shape.container),
+        replica_count=int(production["spec"].get("replicas", 1)),
+    )
+
+
+def _needs_chart(revision: Revision, made: Provenance, given: str) -> RefusedError:
+    where = f" (commit {made.commit})" if made.commit else ""
+    return RefusedError(
+        f"The chart {revision.chart_name} has subcharts, which Helm does not store with a release"
+        + (f", and {given} is not the chart it was made with." if given else "."),
+        "A rollback renders the chart that the release was made with, and in the cluster that one is not whole.",
+        f"Check {made.chart or 'that chart'}{where} out, with its subcharts, and give it with --chart.",
+    )
+
+
+def _with_live_replicas(step: Upgrade, facts: Facts) -> Upgrade:
+    """Rule 11: an upgrade that is not about a track's replicas writes their live count, read just now."""
+
+    def filled(track: Track) -> TrackTarget:
+        wanted = step.target(track)
+        live = facts.observed.track(track).replicas
+        return wanted if wanted.replicas is not None else replace(wanted, replicas=live)
+
+    return replace(step, production=filled(Track.PRODUCTION), canary=filled(Track.CANARY))
+
+
+def _container(objects: Sequence[Object], shape: Shape, tag: str) -> int:
+    try:
+        return find_container(template_of(objects, shape, Track.PRODUCTION), tag)
+    except RefusedError:
+        return 0
+
+
+def _is_early_return(step: Upgrade, track: Track) -> bool:
+    """The exception of rule 1: back to a production that this release never changed, with one Ready pod."""
+    record = step.record
+    going_back = record.direction is Direction.ROLLING_BACK and not has_touched_production(record)
+    return going_back and track is Track.PRODUCTION
+
+
+def _too_much(step: Upgrade, found: list[Difference]) -> RefusedError:
+    names = list(dict.fromkeys(difference.where for difference in found))
+    return RefusedError(
+        f"The step `{step.why}` would also change {', '.join(names)}.",
+        "Chart or values differ from what is installed in more than the pods, the chart renders differently each time, or it "
+        "does not render `release.pods` (see charts/productpage), so that production would change before its stage.",
+        "Take the change back, or allow a shared object with --allow " + " --allow ".join(names) + ".",
+        tuple(map(str, found)),
+    )

@@ -1,0 +1,101 @@
+"""Rule 4, checked against the API server: an upgrade may change what its step is for, and nothing else.
+
+Pure: live objects and what a server-side dry run says they would be, in; the changes that the step is not for, out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from helm_canary.core.model import Change, Record, Upgrade
+from helm_canary.manifest import Object, Shape, reference
+from helm_canary.observe import differences, normal
+
+WEIGHT_PATH = re.compile(r"^spec\.http\[\d+\]\.route\[\d+\]\.weight$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One field that an upgrade would change: the object, the path in it (empty: all of it), before and after."""
+
+    where: str
+    path: str
+    live: str
+    would: str
+
+    def __str__(self) -> str:
+        return f"{self.where}{' ' + self.path if self.path else ''}: {self.live} -> {self.would}"
+
+
+def as_helm_applies(objects: Iterable[Object], release: str, namespace: str) -> list[Object]:
+    """Rendered objects with what Helm adds to each when it applies them; without it a dry run would take that away."""
+    made = []
+    for thing in objects:
+        metadata = dict(thing.get("metadata") or {})
+        metadata["labels"] = {**(metadata.get("labels") or {}), "app.kubernetes.io/managed-by": "Helm"}
+        metadata["annotations"] = {
+            **(metadata.get("annotations") or {}),
+            "meta.helm.sh/release-name": release,
+            "meta.helm.sh/release-namespace": namespace,
+        }
+        metadata.setdefault("namespace", namespace)
+        made.append({**thing, "metadata": metadata})
+    return made
+
+
+def compare(
+    live: Sequence[Mapping[str, Any]],
+    would: Sequence[Mapping[str, Any]],
+    written: Iterable[Object],
+    rendered: Iterable[Object],
+) -> list[Difference]:
+    """Everything an upgrade would change: of objects that are there, new ones, and ones that are no longer rendered.
+
+    `written` is what Helm's newest manifest holds: Helm deletes what it does not find in the new one.
+    """
+    there = {reference(item): item for item in live}
+    found = []
+    for item in would:
+        name = reference(item)
+        if name not in there:
+            found.append(Difference(where=name, path="", live="nothing", would="created"))
+            continue
+        for path, before, after in differences(normal(there[name]), normal(item)):
+            found.append(Difference(where=name, path=path, live=before, would=after))
+    kept = {reference(item) for item in rendered}
+    for item in written:
+        if reference(item) not in kept:
+            found.append(Difference(where=reference(item), path="", live="there", would="deleted"))
+    return found
+
+
+def unwanted(found: Iterable[Difference], step: Upgrade, shape: Shape, allowed: Sequence[str]) -> list[Difference]:
+    """The differences that this step is not for."""
+    return [difference for difference in found if not _is_meant(difference, step, shape, allowed)]
+
+
+def _is_meant(difference: Difference, step: Upgrade, shape: Shape, allowed: Sequence[str]) -> bool:
+    match step.change:
+        case Change.INSTALL:
+            return True
+        case Change.WEIGHT:
+            return difference.where == f"VirtualService/{shape.route}" and bool(WEIGHT_PATH.match(difference.path))
+        case Change.SCALE:
+            assert step.track is not None
+            return difference.where == f"Deployment/{shape.deployment(step.track)}" and difference.would != "deleted"
+        case Change.SHARED:
+            return difference.where in allowed and not _is_needed(difference, step.record)
+        case Change.RECORD:
+            return False
+
+
+def _is_needed(difference: Difference, record: Record) -> bool:
+    """Whether an object that would be deleted is named by a pod template of the release: its pods may start again."""
+    if difference.would != "deleted":
+        return False
+    name = '"' + difference.where.split("/", 1)[1] + '"'
+    versions = [version for version in (record.previous, record.new) if version is not None]
+    return any(name in text for version in versions for text in (version.production, version.canary))

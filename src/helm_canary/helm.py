@@ -1,0 +1,249 @@
+"""Helm: its arguments, and what its answers and its storage say. No decision is made here.
+
+A release is read from Helm's own Secret instead of `helm status`: one call gives status, record and manifest, and the Secret
+alone holds the chart, which a rollback renders (it must not depend on what the caller has checked out).
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from helm_canary.core.model import Track, Upgrade
+from helm_canary.errors import RefusedError, ToolError
+from helm_canary.process import Connection, Processes
+from helm_canary.record import release_values, to_text
+
+FULLY_APPLIED = ("deployed", "superseded")
+PROBE_WEIGHT, PROBE_REPLICAS = 37, 3
+NO_RECORD = '{"release": {}}'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Revision:
+    """One revision of a Helm release. `values` are those the user and this program gave, not the chart's defaults."""
+
+    number: int
+    status: str
+    values: Mapping[str, Any]
+    manifest: str
+    chart: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def applied(self) -> bool:
+        return self.status in FULLY_APPLIED
+
+    @property
+    def has_subcharts(self) -> bool:
+        return bool((self.chart.get("metadata") or {}).get("dependencies"))
+
+    @property
+    def chart_name(self) -> str:
+        metadata = self.chart.get("metadata") or {}
+        return f"{metadata.get('name', '?')} {metadata.get('version', '?')}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """What Helm remembers of a release: its newest revision, and the newest that was applied whole."""
+
+    newest: Revision | None = None
+    applied: Revision | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChartSource:
+    """Where a chart and its values come from, as the user said it."""
+
+    chart: str
+    version: str = ""
+    values: tuple[str, ...] = ()
+    sets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Helm:
+    """The Helm 4 program, for one release of one connection."""
+
+    processes: Processes
+    connection: Connection
+    release: str
+    source: ChartSource
+    timeout_s: float = 300.0
+
+    def check_version(self) -> None:
+        """Raises RefusedError unless this is Helm 4 or newer."""
+        version = self.processes.run(["helm", "version", "--template", "{{.Version}}"], timeout_s=30).stdout.strip()
+        major = version.lstrip("v").split(".")[0]
+        if not major.isdigit() or int(major) < 4:
+            raise RefusedError(
+                f"This is Helm {version}; Helm 4 is needed.",
+                "Helm 3 patches from the old manifest and leaves a live weight that it does not know of; its support ends in "
+                "February 2027.",
+                "Install Helm 4 and put it first on PATH. Releases that Helm 3 made are taken over.",
+            )
+
+    @staticmethod
+    def check_driver(driver: str) -> None:
+        """Raises RefusedError unless Helm keeps its releases in Secrets, where the record is read."""
+        if driver.lower() not in ("", "secret", "secrets"):
+            raise RefusedError(
+                f"HELM_DRIVER is {driver!r}; helm-canary reads releases from Secrets only.",
+                "Helm keeps its releases elsewhere here, so the release under way could not be seen.",
+                "Unset HELM_DRIVER, after moving the release to Secrets.",
+            )
+
+    def read(self) -> Stored:
+        """The release from Helm's Secrets; `Stored()` where there is none."""
+        selector = f"owner=helm,name={self.release}"
+        command = self.connection.kubectl("get", "secrets", "--selector", selector, "--output", "json")
+        return parse_storage(self.processes.run(command, timeout_s=60).stdout)
+
+    def rendered(self, arguments: Sequence[str], stdin: str, source: ChartSource | None = None) -> str:
+        """The manifest that these values give, rendered against the cluster (`lookup`, capabilities) but changing nothing.
+
+        `helm template` and not `helm upgrade --dry-run=server`: it renders the same in half the time, because it does not
+        try every object on the API server; the guard does that, for all of them at once.
+        """
+        flags = ("--dry-run=server", "--is-upgrade", "--no-hooks", "--skip-tests")
+        return self._template(source or self.source, [*arguments, *flags], stdin)
+
+    def template(self, arguments: Sequence[str]) -> str:
+        """The manifest that these values give, without a cluster."""
+        return self._template(self.source, [*arguments, "--no-hooks", "--skip-tests"], NO_RECORD)
+
+    def _template(self, source: ChartSource, arguments: Sequence[str], stdin: str) -> str:
+        command = self.connection.helm("template", self.release, source.chart, *self._given(source), *arguments)
+        return self.processes.run(command, stdin=stdin, timeout_s=self.timeout_s).stdout
+
+    def command(self, step: Upgrade, source: ChartSource | None = None) -> list[str]:
+        """The whole `helm upgrade` of a step; the record goes to its standard input."""
+        extra = [] if step.hooks else ["--no-hooks"]
+        return self._upgrade(source or self.source, [*step_arguments(step), *extra])
+
+    def upgrade(self, step: Upgrade, source: ChartSource | None = None) -> None:
+        stdin = to_text({"release": release_values(step)})
+        self.processes.run(self.command(step, source), stdin=stdin, timeout_s=self.timeout_s, shown=True)
+
+    def _upgrade(self, source: ChartSource, arguments: Sequence[str]) -> list[str]:
+        fixed = ("--install", "--server-side=true", "--force-conflicts")
+        given = self._given(source)
+        return self.connection.helm("upgrade", self.release, source.chart, *fixed, *given, *arguments)
+
+    @staticmethod
+    def _given(source: ChartSource) -> list[str]:
+        """What the user gave, and standard input for the record, in the order in which later values win."""
+        values = [word for path in (*source.values, "-") for word in ("--values", path)]
+        sets = [word for pair in source.sets for word in ("--set", pair)]
+        return [*(["--version", source.version] if source.version else []), *values, *sets]
+
+
+def step_arguments(step: Upgrade) -> list[str]:
+    """What a step sets, in the words of the eight commands. Replicas must have been filled in."""
+    sets = []
+    for track in Track:
+        target = step.target(track)
+        assert target.replicas is not None, "replicas are read before a write"
+        key = f"{track.value}Deployment"
+        sets.append(f"{key}.replicaCount={target.replicas},{key}.weight={step.split.of(track)}")
+    tags = ",".join(f"{track.value}Deployment.image.tag={step.target(track).version.tag}" for track in Track)
+    return ["--set-string", tags, "--set", ",".join(sets)]
+
+
+def native_arguments(tag: str) -> list[str]:
+    """Values that render a version on both tracks as chart and values make it; production's replicas are the user's.
+
+    Weights and canary replicas are no stage's: that they come out again shows that the chart takes them from the values.
+    """
+    tags = ",".join(f"{track.value}Deployment.image.tag={tag}" for track in Track)
+    probe = (
+        f"productionDeployment.weight={100 - PROBE_WEIGHT},canaryDeployment.weight={PROBE_WEIGHT},"
+        f"canaryDeployment.replicaCount={PROBE_REPLICAS}"
+    )
+    return ["--set-string", tags, "--set", probe]
+
+
+def parse_storage(text: str) -> Stored:
+    """Helm's Secrets of one release (`kubectl get secrets -o json`) -> newest revision, and newest applied one."""
+    secrets = [item for item in json.loads(text).get("items", []) if item.get("type") == "helm.sh/release.v1"]
+    secrets.sort(key=_number, reverse=True)
+    newest = _decode(secrets[0]) if secrets else None
+    if newest is None or newest.applied:
+        return Stored(newest=newest, applied=newest)
+    applied = next((item for item in secrets if item["metadata"]["labels"].get("status") in FULLY_APPLIED), None)
+    return Stored(newest=newest, applied=_decode(applied) if applied else None)
+
+
+def _number(secret: Mapping[str, Any]) -> int:
+    try:
+        return int(secret["metadata"]["labels"]["version"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise _unreadable(secret, error) from error
+
+
+def _unreadable(secret: Mapping[str, Any], error: Exception) -> ToolError:
+    return ToolError(
+        f"Helm's Secret {secret['metadata'].get('name', '?')} cannot be read ({error!r}).",
+        "It was edited by hand, or written by another storage format.",
+        "Look at it with `helm history` and `helm get all`.",
+    )
+
+
+def _decode(secret: Mapping[str, Any]) -> Revision:
+    try:
+        release = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(secret["data"]["release"]))))
+        return Revision(
+            number=int(release["version"]),
+            status=str(release["info"]["status"]),
+            values=release.get("config") or {},
+            manifest=release.get("manifest") or "",
+            chart=release.get("chart") or {},
+        )
+    except (KeyError, TypeError, AttributeError, ValueError, OSError, EOFError, zlib.error) as error:
+        raise _unreadable(secret, error) from error
+
+
+def write_chart(revision: Revision, folder: Path) -> ChartSource:
+    """Lay the chart and values of a stored revision out in `folder`, to be rendered again. Helm stores no subcharts."""
+    chart = revision.chart
+    root = folder / "chart"
+    (root / "templates").mkdir(parents=True)
+    (root / "Chart.yaml").write_text(to_text(chart.get("metadata") or {}), encoding="utf-8")
+    (root / "values.yaml").write_text(to_text(chart.get("values") or {}), encoding="utf-8")
+    if chart.get("schema"):
+        (root / "values.schema.json").write_bytes(base64.b64decode(chart["schema"]))
+    for part in (*(chart.get("templates") or []), *(chart.get("files") or [])):
+        path = (root / part["name"]).resolve()
+        if root.resolve() not in path.parents:
+            raise ToolError(f"The stored chart names the file {part['name']!r}, outside of itself.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(base64.b64decode(part["data"] or ""))
+    return write_values(revision, folder, str(root), "")
+
+
+def write_values(revision: Revision, folder: Path, chart: str, version: str) -> ChartSource:
+    """The values of a stored revision, without the record, beside the chart that renders them."""
+    path = folder / "values.json"
+    values = {key: value for key, value in revision.values.items() if key != "release"}
+    path.write_text(to_text(values), encoding="utf-8")
+    return ChartSource(chart=chart, version=version, values=(str(path),))
+
+
+def chart_digest(chart: str, version: str) -> str:
+    """What a chart is, in 16 digits: a folder's or an archive's content; of one from a registry the name and version."""
+    digest, path = hashlib.sha256(), Path(chart)
+    if path.is_dir():
+        for part in sorted(item for item in path.rglob("*") if item.is_file()):
+            digest.update(f"{part.relative_to(path).as_posix()}\0".encode() + part.read_bytes() + b"\0")
+    elif path.is_file():
+        digest.update(path.read_bytes())
+    else:
+        digest.update(f"{chart}@{version}".encode())
+    return digest.hexdigest()[:16]

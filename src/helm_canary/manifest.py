@@ -1,0 +1,345 @@
+"""What a rendered chart holds: its objects, which of them the release moves, and the version of each track.
+
+Pure: YAML text and values in, values out. The tracks are found by the DestinationRule's subsets `production` and `canary`, so
+any chart that keeps those works, whatever it calls its objects.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeAlias, cast
+
+import yaml
+
+from helm_canary.core.model import Track, Version
+from helm_canary.errors import RefusedError, UsageError
+
+Object: TypeAlias = "dict[str, Any]"
+
+_Base = cast("type[yaml.SafeLoader]", getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+class _Loader(_Base):  # type: ignore[valid-type, misc]
+    """YAML as Helm and the API server's clients read it (YAML 1.1 with changes): `on` and `y` are true, 0o17 and 017 are 15,
+    dates are text. Compared with kubectl, scalar by scalar, in tests/adapters/test_manifest.py.
+    """
+
+
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|y|Y|yes|Yes|YES|on|On|ON|false|False|FALSE|n|N|no|No|NO|off|Off|OFF", "tTfFyYnNoO"),
+    (
+        "int",
+        r"[-+]?(0b_*[01][01_]*|0o?_*[0-7][0-7_]*|0[xX]_*[0-9a-fA-F][0-9a-fA-F_]*|0_*|[1-9][0-9_]*)",
+        "-+0123456789",
+    ),
+    ("float", r"[-+]?(\.[0-9][0-9_]*|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("null", r"~|null|Null|NULL|", "~nN\0"),
+    ("merge", r"<<", "<"),
+):
+    for _char in (*_first.replace("\0", ""), *([""] if "\0" in _first else [])):
+        _Loader.yaml_implicit_resolvers.setdefault(_char, []).append(
+            (f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"))
+        )
+
+
+def _bool(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> bool:
+    return str(node.value).lower() in ("true", "y", "yes", "on")
+
+
+def _int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int | float:
+    text = str(node.value).replace("_", "").lower()
+    digits = text.lstrip("+-")
+    base = {"0b": 2, "0o": 8, "0x": 16}.get(digits[:2], 8 if digits[0] == "0" else 10)
+    number = int(digits.removeprefix("0o") or "0", base) * (-1 if text[0] == "-" else 1)
+    return number if -(2**63) <= number < 2**64 else float(number)
+
+
+def _float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int | float | str:
+    """A whole one is the same number as an int: it comes back from the API server as one."""
+    number = float(str(node.value).replace("_", ""))
+    if not math.isfinite(number):
+        return str(node.value)
+    return int(number) if number.is_integer() and abs(number) < 2**53 else number
+
+
+for _tag, _constructor in (("bool", _bool), ("int", _int), ("float", _float)):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _constructor)
+for _tag in ("binary", "timestamp", "omap", "pairs", "set"):  # nothing that JSON has
+    _Loader.yaml_constructors.pop(f"tag:yaml.org,2002:{_tag}")
+
+
+@lru_cache(maxsize=4)
+def parse_objects(manifest: str) -> tuple[Object, ...]:
+    """Every object of a rendered manifest, not to be changed by anyone. Raises RefusedError when it is no YAML.
+
+    Kept for a few manifests: one command reads the same one many times.
+    """
+    try:
+        documents = list(yaml.load_all(manifest, Loader=_Loader))
+    except yaml.YAMLError as error:
+        raise RefusedError(
+            f"The rendered chart is no YAML: {error}.",
+            "A template writes something that YAML cannot read.",
+            "Look at `helm template` of the chart.",
+        ) from error
+    found: list[Object] = []
+    for document in documents:
+        if isinstance(document, dict) and document.get("kind") == "List":
+            found += [item for item in document.get("items") or [] if isinstance(item, dict)]
+        elif isinstance(document, dict):
+            found.append(document)
+    return tuple(found)
+
+
+def check_values(name: str, text: str) -> None:
+    """Raises UsageError where a values file sets `release`: helm would merge it into the record, pinned pods and all."""
+    try:
+        values = next(iter(yaml.load_all(text, Loader=_Loader)), None)
+    except yaml.YAMLError:
+        return  # helm says it better
+    if isinstance(values, dict) and values.get("release"):
+        raise UsageError(
+            f"The values file {name} sets `release`, which is helm-canary's own.",
+            "The record of the release, and the pod templates that a track keeps, are kept there.",
+            "Take `release` out of the file; where the chart uses the name itself, it must choose another.",
+        )
+
+
+def reference(thing: Mapping[str, Any]) -> str:
+    """`Deployment/productpage`: how an object is named to people and in `--allow`."""
+    return f"{thing.get('kind')}/{(thing.get('metadata') or {}).get('name')}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """Which objects of a chart carry the release.
+
+    host is the DestinationRule's, fully qualified; `labels` are each subset's labels, `container` the index of the container
+    that has the tag; `gateways` are `namespace/name` or `mesh`.
+    """
+
+    production: str
+    canary: str
+    service: str
+    rule: str
+    route: str
+    namespace: str
+    host: str
+    port: int
+    labels: tuple[tuple[str, str], ...]
+    canary_labels: tuple[tuple[str, str], ...]
+    gateways: tuple[str, ...]
+    hosts: tuple[str, ...]
+    container: int = 0
+
+    def deployment(self, track: Track) -> str:
+        return self.production if track is Track.PRODUCTION else self.canary
+
+    def subset_labels(self, track: Track) -> dict[str, str]:
+        return dict(self.labels if track is Track.PRODUCTION else self.canary_labels)
+
+    @property
+    def track_labels(self) -> frozenset[str]:
+        """Label keys that tell the tracks apart; they are the chart's to set, not a version's."""
+        return frozenset(key for key, _ in (*self.labels, *self.canary_labels))
+
+
+def _misfit(what: str, hint: str) -> RefusedError:
+    return RefusedError(
+        f"The chart does not fit: {what}.",
+        "A canary release needs two Deployments, a Service, a DestinationRule with the subsets `production` and `canary`, and a "
+        "VirtualService whose routes send to both.",
+        hint,
+    )
+
+
+def find_shape(objects: Iterable[Object], namespace: str) -> Shape:
+    """The parts of a rendered chart. Raises RefusedError that says what is missing."""
+    objects = list(objects)
+    rule, subsets = _rule(objects)
+    host = full_host(str(rule["spec"].get("host", "")), namespace)
+    deployments = {track: _deployment(objects, track, subsets[track]) for track in Track}
+    if deployments[Track.PRODUCTION] is deployments[Track.CANARY]:
+        raise _misfit("one Deployment carries the labels of both subsets", "Give the canary a Deployment of its own.")
+    service = _service(objects, host, namespace)
+    route = _virtual_service(objects, host, namespace)
+    return Shape(
+        production=_name(deployments[Track.PRODUCTION]),
+        canary=_name(deployments[Track.CANARY]),
+        service=_name(service),
+        rule=_name(rule),
+        route=_name(route),
+        namespace=namespace,
+        host=host,
+        port=_port(service),
+        labels=tuple(sorted(subsets[Track.PRODUCTION].items())),
+        canary_labels=tuple(sorted(subsets[Track.CANARY].items())),
+        gateways=gateways_of(route, namespace),
+        hosts=tuple(route["spec"].get("hosts") or ()),
+    )
+
+
+def full_host(host: str, namespace: str) -> str:
+    """A Service's host as the proxies know it; a short name belongs to the namespace it is used in."""
+    return host if "." in host else f"{host}.{namespace}.svc.cluster.local"
+
+
+def gateways_of(route: Object, namespace: str) -> tuple[str, ...]:
+    """`namespace/name` of each Gateway a VirtualService is bound to, and `mesh`; without a list it is `mesh` alone."""
+    names = route["spec"].get("gateways") or ["mesh"]
+    return tuple(name if name == "mesh" or "/" in name else f"{namespace}/{name}" for name in names)
+
+
+def _name(thing: Object) -> str:
+    return str(thing["metadata"]["name"])
+
+
+def _of_kind(objects: Iterable[Object], kind: str) -> list[Object]:
+    """Those of one kind that have what every object has; an incomplete one is for the API server to refuse."""
+    return [
+        thing
+        for thing in objects
+        if thing.get("kind") == kind
+        and (thing.get("metadata") or {}).get("name")
+        and isinstance(thing.get("spec"), dict)
+    ]
+
+
+def _rule(objects: list[Object]) -> tuple[Object, dict[Track, dict[str, str]]]:
+    for rule in _of_kind(objects, "DestinationRule"):
+        subsets = {entry.get("name"): entry.get("labels") or {} for entry in rule["spec"].get("subsets") or []}
+        if {"production", "canary"} <= subsets.keys():
+            return rule, {track: {k: str(v) for k, v in subsets[track.value].items()} for track in Track}
+    raise _misfit(
+        "no DestinationRule has the subsets `production` and `canary`",
+        "Add the two subsets, by the label that tells the Deployments apart, or see charts/productpage.",
+    )
+
+
+def _deployment(objects: list[Object], track: Track, labels: Mapping[str, str]) -> Object:
+    fitting = [thing for thing in _of_kind(objects, "Deployment") if labels.items() <= _pod_labels(thing).items()]
+    if len(fitting) != 1:
+        shown = ", ".join(f"{key}={value}" for key, value in labels.items())
+        raise _misfit(
+            f"{len(fitting)} Deployments have the pod labels of the subset `{track.value}` ({shown})",
+            f"Exactly one Deployment must carry them: its pods are the {track.value} track.",
+        )
+    return fitting[0]
+
+
+def _pod_labels(deployment: Object) -> Mapping[str, Any]:
+    template = deployment["spec"].get("template") or {}
+    return (template.get("metadata") or {}).get("labels") or {}
+
+
+def _service(objects: list[Object], host: str, namespace: str) -> Object:
+    for service in _of_kind(objects, "Service"):
+        if full_host(_name(service), namespace) == host:
+            return service
+    raise _misfit(f"no Service has the DestinationRule's host {host}", "Render the Service in the same chart.")
+
+
+def _port(service: Object) -> int:
+    ports = service["spec"].get("ports") or [{}]
+    http = [port for port in ports if is_http(port)]
+    return int((http or ports)[0].get("port", 0))
+
+
+def is_http(port: Mapping[str, Any]) -> bool:
+    """Whether Istio routes this Service port as HTTP, by its name or appProtocol; without either it guesses."""
+    said = str(port.get("appProtocol") or str(port.get("name") or "").split("-")[0]).lower()
+    return said in ("http", "http2", "grpc", "grpc-web", "kubernetes.io/h2c", "")
+
+
+def _virtual_service(objects: list[Object], host: str, namespace: str) -> Object:
+    for route in _of_kind(objects, "VirtualService"):
+        if weighted_routes(route, host, namespace):
+            return route
+    raise _misfit(
+        f"no VirtualService sends to both subsets of {host}",
+        "Its http route needs both destinations with their weights, also the one with weight 0.",
+    )
+
+
+def weighted_routes(route: Object, host: str, namespace: str) -> list[dict[str, int]]:
+    """Subset -> weight, for each http route of a VirtualService that sends to a subset of this host."""
+    found = []
+    for http in route.get("spec", {}).get("http") or []:
+        weights: dict[str, int] = {}
+        for entry in http.get("route") or []:
+            destination = entry.get("destination") or {}
+            subset = destination.get("subset")
+            if full_host(str(destination.get("host", "")), namespace) == host and subset in ("production", "canary"):
+                weights[subset] = _weight(entry.get("weight", 0 if len(http["route"]) > 1 else 100))
+        if {"production", "canary"} <= weights.keys():
+            found.append(weights)
+    return found
+
+
+def _weight(value: Any) -> int:
+    if not isinstance(value, int):
+        raise _misfit(f"a weight of the VirtualService is {value!r}", "It must be a whole number; see `helm template`.")
+    return value
+
+
+# --- versions ----------------------------------------------------------------------------------------------------------
+
+
+def template_of(objects: Iterable[Object], shape: Shape, track: Track) -> Object:
+    """A track's pod template as rendered, without the labels that tell the tracks apart."""
+    for thing in _of_kind(objects, "Deployment"):
+        if _name(thing) == shape.deployment(track):
+            return without_track_labels(thing["spec"].get("template") or {}, shape)
+    raise _misfit(
+        f"the Deployment {shape.deployment(track)} is not rendered", "Render both Deployments at every stage."
+    )
+
+
+def without_track_labels(template: Object, shape: Shape) -> Object:
+    copy = cast("Object", json.loads(json.dumps(template)))
+    labels = (copy.get("metadata") or {}).get("labels") or {}
+    for key in shape.track_labels:
+        labels.pop(key, None)
+    return copy
+
+
+def canonical(template: Object) -> str:
+    return json.dumps(template, sort_keys=True, separators=(",", ":"))
+
+
+def tag_of(template: Object, container: int) -> str:
+    """The tag of the image of that container; an image named by digest alone has its digest for a tag."""
+    containers = template["spec"]["containers"]
+    image = str(containers[min(container, len(containers) - 1)].get("image", ""))
+    name, _, digest = image.partition("@")
+    tag = name.rsplit("/", 1)[-1].partition(":")[2]
+    return tag or digest or "latest"
+
+
+def find_container(template: Object, tag: str) -> int:
+    """The index of the container whose image was rendered with this tag. Raises RefusedError when none was."""
+    for index, container in enumerate((template.get("spec") or {}).get("containers") or []):
+        if str(container.get("image", "")).endswith(f":{tag}"):
+            return index
+    raise _misfit(
+        f"no container's image ends in the tag {tag} that was set",
+        "The image must be rendered from productionDeployment.image.tag and canaryDeployment.image.tag.",
+    )
+
+
+def version_of(production: Object, canary: Object | None, container: int) -> Version:
+    """The version that these pod templates make. The digest is that of production's: there every version ends."""
+    text = canonical(production)
+    return Version(
+        tag=tag_of(production, container),
+        digest=hashlib.sha256(text.encode()).hexdigest()[:16],
+        production=text,
+        canary=text if canary is None else canonical(canary),
+    )

@@ -1,0 +1,509 @@
+"""The one table of options, and `resolve`: a mapping of texts -> frozen `Options`, or a `UsageError`.
+
+The command line, the environment variables, the pages of the reference, and later the inputs of the action and of the task
+are all made from `TABLE`; a test fails where they drift. Every value arrives as text (lists one a line), whatever carried it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from helm_canary.core.stages import DEFAULT_WEIGHTS, find_stage, stages_for, weights_problem
+from helm_canary.errors import UsageError
+
+PREFIX = "HELM_CANARY_"
+
+
+class Command(str, Enum):
+    """The commands, in the order in which the help lists them."""
+
+    STAGE = "stage"
+    ROLLBACK = "rollback"
+    PLAN = "plan"
+    STATUS = "status"
+    VERIFY = "verify"
+
+
+class Kind(str, Enum):
+    """How a value is written."""
+
+    TEXT = "text"
+    LIST = "list"
+    WEIGHTS = "weights"
+    NUMBER = "number"
+    DURATION = "duration"
+    FLAG = "flag"
+    CHOICE = "choice"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """One option: `--name`, `HELM_CANARY_NAME`. `fallbacks` are variables of the CI platforms, read where neither was given."""
+
+    name: str
+    help: str
+    kind: Kind = Kind.TEXT
+    default: str = ""
+    placeholder: str = ""
+    choices: tuple[str, ...] = ()
+    commands: tuple[Command, ...] = tuple(Command)
+    fallbacks: tuple[str, ...] = ()
+
+    @property
+    def variable(self) -> str:
+        return PREFIX + self.name.upper().replace("-", "_")
+
+    @property
+    def key(self) -> str:
+        return self.name.replace("-", "_")
+
+
+ALL = tuple(Command)
+MOVING = (Command.STAGE, Command.ROLLBACK, Command.PLAN)
+RENDERING = (Command.STAGE, Command.PLAN)
+
+TABLE: tuple[Option, ...] = (
+    Option(
+        name="tag",
+        help="Image tag of the new version; never used by `rollback`.",
+        commands=RENDERING,
+        fallbacks=("BUILD_BUILDID", "GITHUB_RUN_ID"),
+        placeholder="TAG",
+    ),
+    Option(name="release", help="Name of the Helm release.", placeholder="NAME"),
+    Option(name="namespace", help="Namespace of the release; default: the context's.", placeholder="NAME"),
+    Option(name="chart", help="Chart: a folder, an archive, `oci://...` or `repo/name`.", placeholder="CHART"),
+    Option(name="chart-version", help="Version of a chart that is not a folder.", placeholder="VERSION"),
+    Option(name="values", kind=Kind.LIST, help="Values file; repeatable.", placeholder="FILE"),
+    Option(
+        name="set", kind=Kind.LIST, help="One value, as `helm --set` takes it; repeatable.", placeholder="KEY=VALUE"
+    ),
+    Option(
+        name="weights",
+        kind=Kind.WEIGHTS,
+        default=",".join(map(str, DEFAULT_WEIGHTS)),
+        help="Canary weights in percent, rising, the last 100; one stage each.",
+        commands=RENDERING,
+        placeholder="LIST",
+    ),
+    Option(
+        name="canary-replicas",
+        kind=Kind.NUMBER,
+        help="Canary pods to start with; default: as many as production has. Never fewer than its weight needs.",
+        commands=RENDERING,
+        placeholder="N",
+    ),
+    Option(
+        name="allow",
+        kind=Kind.LIST,
+        help="A shared object that this release may change, `KIND/NAME`; repeatable.",
+        commands=RENDERING,
+        placeholder="KIND/NAME",
+    ),
+    Option(name="again", kind=Kind.FLAG, help="Release a version anew that was finished before.", commands=RENDERING),
+    Option(
+        name="of",
+        help="Roll back only this release (its id or tag); any other: change nothing.",
+        commands=(Command.ROLLBACK,),
+        placeholder="ID|TAG",
+    ),
+    Option(
+        name="from",
+        help="Plan without a cluster, as if steady at this tag.",
+        commands=(Command.PLAN,),
+        placeholder="TAG",
+    ),
+    Option(
+        name="url",
+        help="Where requests are sent; default: the gateway's load balancer.",
+        commands=ALL,
+        placeholder="URL",
+    ),
+    Option(name="path", default="/", help="Path of the requests.", commands=ALL, placeholder="PATH"),
+    Option(
+        name="requests",
+        kind=Kind.NUMBER,
+        default="100",
+        help="How many requests `verify` sends.",
+        commands=ALL,
+        placeholder="N",
+    ),
+    Option(name="approved-by", help="Who approved, for the record.", commands=MOVING, placeholder="NAME"),
+    Option(name="comment", help="Comment of the approval, for the record.", commands=MOVING, placeholder="TEXT"),
+    Option(name="kubeconfig", help="Kubeconfig file; default: kubectl's own.", placeholder="FILE"),
+    Option(name="context", help="Context of the kubeconfig; default: its current one.", placeholder="NAME"),
+    Option(
+        name="timeout",
+        kind=Kind.DURATION,
+        default="10m",
+        help="How long one wait may take: until pods are Ready, until weights are in force.",
+        placeholder="TIME",
+    ),
+    Option(
+        name="drain",
+        kind=Kind.DURATION,
+        default="30s",
+        help="How long requests in flight get to end before their pods go, and how long production is watched at return.",
+        placeholder="TIME",
+    ),
+    Option(
+        name="proof",
+        kind=Kind.CHOICE,
+        choices=("auto", "proxies", "requests", "wait"),
+        default="auto",
+        help="How a weight is proven: asked of the gateway proxies, counted in requests, or waited for; auto: the best there is.",
+    ),
+    Option(name="dry-run", kind=Kind.FLAG, help="Show the plan and change nothing.", commands=MOVING),
+    Option(
+        name="output",
+        kind=Kind.CHOICE,
+        choices=("text", "json"),
+        default="text",
+        help="Form of the answer on standard output.",
+    ),
+)
+BY_KEY = {option.key: option for option in TABLE}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What was asked, checked. Times in seconds; `stage` is a number of `weights`' release, 0 for `all` or none."""
+
+    command: Command
+    stage: int = 0
+    tag: str = ""
+    release: str = ""
+    namespace: str = ""
+    chart: str = ""
+    chart_version: str = ""
+    values: tuple[str, ...] = ()
+    set: tuple[str, ...] = ()
+    weights: tuple[int, ...] = DEFAULT_WEIGHTS
+    canary_replicas: int | None = None
+    allow: tuple[str, ...] = ()
+    again: bool = False
+    of: str = ""
+    from_tag: str = ""
+    url: str = ""
+    path: str = "/"
+    requests: int = 100
+    approved_by: str = ""
+    comment: str = ""
+    kubeconfig: str = ""
+    context: str = ""
+    timeout_s: float = 600.0
+    drain_s: float = 30.0
+    proof: str = "auto"
+    dry_run: bool = False
+    output: str = "text"
+
+
+def gather(given: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, str]:
+    """Option key -> text: the command line first, then the option's variable, then the platform's, then the default.
+
+    Raises UsageError for a variable with our prefix that names no option, so that a misspelling is not lost.
+    """
+    known = {option.variable for option in TABLE}
+    for name in environment:
+        if name.startswith(PREFIX) and name not in known and name not in OTHER_VARIABLES:
+            near = _nearest(name, sorted(known))
+            hint = f"Perhaps you meant {near}." if near else "`helm-canary --help` lists the options."
+            raise UsageError(f"The variable {name} names no option.", "It is misspelt, or of another version.", hint)
+    texts = {}
+    for option in TABLE:
+        if given.get(option.key) == "" and option.key not in MAY_BE_EMPTY:
+            raise _empty(option)
+        sources = [given.get(option.key), environment.get(option.variable)]
+        sources += [environment.get(name) for name in option.fallbacks]
+        texts[option.key] = next((text for text in sources if text), option.default)
+    return texts
+
+
+def _empty(option: Option) -> UsageError:
+    """An empty word on the command line is a variable without a value; going on without it could do more than was meant."""
+    return UsageError(
+        f"--{option.name} was given without a value.",
+        "A variable of the pipeline is empty, not defined there, or misspelt.",
+        f"Give --{option.name} a value, or leave it out.",
+    )
+
+
+OTHER_VARIABLES = ("HELM_CANARY_CLUSTER_HOME",)
+MAY_BE_EMPTY = ("approved_by", "comment")
+
+
+def resolve(command: Command, positional: str, texts: Mapping[str, str]) -> Options:
+    """Texts -> `Options`. Raises UsageError for the first thing that is wrong; nothing has been read or touched by then."""
+    parsed: dict[str, Any] = {}
+    for option in TABLE:
+        # What another command's variable says is not this one's: a build id, above all, names no tag to `rollback`.
+        text = texts.get(option.key, option.default) if command in option.commands else option.default
+        parsed[_FIELD.get(option.key, option.key)] = _parse(option, text)
+    options = Options(command=command, **parsed)
+    _check_names(options)
+    stage = _stage_number(command, positional, options.weights)
+    if command in RENDERING:
+        check_tag(options.tag)
+        if not options.chart:
+            raise UsageError("No chart was given.", "The stage renders the chart.", "Give --chart FOLDER.")
+    if options.from_tag:
+        check_tag(options.from_tag)
+    _check_paths(options)
+    for line in options.set:
+        _check_set(line)
+    return Options(command=command, stage=stage, **parsed)
+
+
+_FIELD = {"from": "from_tag", "timeout": "timeout_s", "drain": "drain_s"}
+
+
+def _parse(option: Option, text: str) -> Any:
+    match option.kind:
+        case Kind.TEXT:
+            return _fit(option, text) if option.key != "tag" else text
+        case Kind.LIST:
+            return tuple(_fit(option, line.strip()) for line in text.split("\n") if line.strip())
+        case Kind.FLAG:
+            return _flag(option, text)
+        case Kind.CHOICE:
+            return _choice(option, text)
+        case Kind.NUMBER:
+            return _number(option, text)
+        case Kind.DURATION:
+            return _duration(option, text)
+        case Kind.WEIGHTS:
+            return _weights(text)
+
+
+def _fit(option: Option, text: str) -> str:
+    if UNFIT.search(text):
+        raise _wrong(option, text, "It holds a line break, a control character, or bytes that are no UTF-8.")
+    return text
+
+
+def _wrong(option: Option, text: str, should: str) -> UsageError:
+    return UsageError(
+        f"--{option.name} {_shown(text)} is wrong.", should, f"Correct --{option.name} (or {option.variable})."
+    )
+
+
+# Neither a name nor a sentence has these, and YAML, which the record is written in, cannot carry them.
+UNFIT = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+def _flag(option: Option, text: str) -> bool:
+    if text.lower() in ("", "false", "0", "no", "off"):
+        return False
+    if text.lower() in ("true", "1", "yes", "on"):
+        return True
+    raise _wrong(option, text, "It is a switch: true or false.")
+
+
+def _choice(option: Option, text: str) -> str:
+    if text not in option.choices:
+        raise _wrong(option, text, "It is one of " + ", ".join(option.choices) + ".")
+    return text
+
+
+def _number(option: Option, text: str) -> int | None:
+    if not text:
+        return None
+    if not re.fullmatch(r"[0-9]{1,6}", text) or int(text) < 1:
+        raise _wrong(option, text, "It is a whole number from 1 on.")
+    return int(text)
+
+
+def _duration(option: Option, text: str) -> float:
+    found = re.fullmatch(r"(?:([0-9]{1,4})h)?(?:([0-9]{1,5})m)?(?:([0-9]{1,6}(?:\.[0-9]+)?)s?)?", text)
+    if not text or found is None:
+        raise _wrong(option, text, "It is a time such as 90s, 10m or 1h30m.")
+    hours, minutes, seconds = (float(part or 0) for part in found.groups())
+    total = hours * 3600 + minutes * 60 + seconds
+    if total < 1:
+        raise _wrong(option, text, "It is a time of one second at least.")
+    return total
+
+
+def _weights(text: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in re.split(r"[,\n]", text.strip())] if text.strip() else []
+    if not all(re.fullmatch(r"[0-9]{1,3}", part) for part in parts):
+        problem: str | None = "a weight is no whole number"
+        weights: tuple[int, ...] = ()
+    else:
+        weights = tuple(map(int, parts))
+        problem = weights_problem(weights)
+    if problem:
+        raise UsageError(
+            f"--weights {_shown(text)} makes no release: {problem}.",
+            "The canary's weights rise from stage to stage, and the last one is 100.",
+            "Give a list such as 10,90,100.",
+        )
+    return weights
+
+
+def check_tag(tag: str) -> None:
+    """Raises UsageError unless this can be an image's tag (OCI distribution: 128 characters of a small set)."""
+    if not tag:
+        raise UsageError(
+            "No image tag was given.",
+            "Neither --tag nor HELM_CANARY_TAG, BUILD_BUILDID or GITHUB_RUN_ID has a value.",
+            "Give --tag with the tag that the image was pushed with.",
+        )
+    if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", tag):
+        return
+    means = "A tag has at most 128 letters, digits, `_`, `.` or `-`, and begins with none of the last two."
+    if "${{" in tag or "$(" in tag:
+        means = "It holds a variable that the pipeline did not replace: it is not defined there, or misspelt."
+    raise UsageError(
+        f"The image tag {_shown(tag)} is wrong.", means, "Give --tag with the tag that the image was pushed with."
+    )
+
+
+def _check_names(options: Options) -> None:
+    if not options.release:
+        raise UsageError("No release was given.", "Helm needs the name of the release.", "Give --release NAME.")
+    for name, value, limit in (("release", options.release, 53), ("namespace", options.namespace, 63)):
+        if value and (len(value) > limit or not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", value)):
+            raise UsageError(
+                f"--{name} {_shown(value)} is no name that Kubernetes takes.",
+                f"It has small letters, digits and `-`, at most {limit}.",
+                f"Correct --{name}.",
+            )
+    for reference in options.allow:
+        if not re.fullmatch(r"[A-Za-z]+/[a-z0-9.-]+", reference):
+            raise UsageError(
+                f"--allow {_shown(reference)} names no object.",
+                "It is KIND/NAME, such as Service/productpage.",
+                "Correct --allow.",
+            )
+
+
+def _stage_number(command: Command, positional: str, weights: tuple[int, ...]) -> int:
+    if command not in RENDERING:
+        return 0
+    if command is Command.PLAN and positional == "all":
+        return 0
+    stage = find_stage(weights, positional)
+    if stage is None:
+        names = [f"{stage.number} ({stage.name})" for stage in stages_for(weights)]
+        near = _nearest(positional, [stage.name for stage in stages_for(weights)])
+        raise UsageError(
+            f"There is no stage {_shown(positional)}.",
+            "With these weights the stages are " + ", ".join(names) + ".",
+            f"Perhaps you meant {near}." if near else "Give a number or a name of these.",
+        )
+    return stage.number
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    # Imported here: only a misspelling needs it, and every start would pay for it.
+    import difflib
+
+    return next(iter(difflib.get_close_matches(word, known, n=1)), "")
+
+
+def _check_paths(options: Options) -> None:
+    """What helm or the program itself would take for something else."""
+    for name, value in (("chart", options.chart), *(("values", path) for path in options.values)):
+        if value.startswith("-"):
+            raise UsageError(
+                f"--{name} {_shown(value)} is wrong.",
+                "It begins with `-`: a value is missing, or it means standard input, where helm gets the record from.",
+                f"Correct --{name}; write ./-name for a file that is called so.",
+            )
+    if options.url and not re.match(r"https?://[^/\s]", options.url):
+        raise UsageError(
+            f"--url {_shown(options.url)} is wrong.", "It is an address such as http://10.0.0.4.", "Correct --url."
+        )
+
+
+OWN_VALUES = (
+    ("release",),
+    *(
+        (f"{track}Deployment", *field)
+        for track in ("production", "canary")
+        for field in (("replicaCount",), ("weight",), ("image", "tag"))
+    ),
+)
+USERS_OWN = ("productionDeployment", "replicaCount")
+
+
+def _check_set(line: str) -> None:
+    """The plan's own values may not be fought: two hands on one weight is how requests are lost."""
+    for path in set_paths(line):
+        if path != USERS_OWN and any(path[: len(own)] == own[: len(path)] for own in OWN_VALUES):
+            raise UsageError(
+                f"--set of {_shown('.'.join(path))}, which the plan sets itself.",
+                "Tags, weights and replicas follow from the stage; a second hand on them would lose requests.",
+                "Leave it out. The tag is --tag, weights are --weights; production's replicas are "
+                "productionDeployment.replicaCount.",
+            )
+
+
+def set_paths(line: str) -> list[tuple[str, ...]]:
+    """The paths of the values that a `--set` line sets, read as helm reads it. Raises UsageError where helm would fail.
+
+    A path ends before a list index: whatever stands behind it, the value there becomes a list.
+    """
+    paths, at = [], 0
+    while at < len(line):
+        path, at = _path(line, at)
+        paths.append(path)
+        at = _behind_value(line, at)
+    if not paths:
+        raise _no_pair(line)
+    return paths
+
+
+def _path(line: str, at: int) -> tuple[tuple[str, ...], int]:
+    parts: list[str] = []
+    in_list = False
+    while True:
+        part, stop, at = _word(line, at, "=[,.")
+        if not in_list:
+            parts.append(part.strip())
+        if stop == "=":
+            return tuple(parts), at
+        if stop == "[":
+            in_list = True
+            _, stop, at = _word(line, at, "]")
+        if stop in ("", ","):
+            raise _no_pair(line)
+
+
+def _behind_value(line: str, at: int) -> int:
+    if line[at : at + 1] != "{":
+        return _word(line, at, ",")[2]
+    _, stop, at = _word(line, at + 1, "}")
+    if not stop or line[at : at + 1] not in ("", ","):
+        raise _no_pair(line)
+    return at + 1
+
+
+def _word(line: str, at: int, stops: str) -> tuple[str, str, int]:
+    """(text, the character that ended it or nothing, where the rest begins); a backslash takes the next one as it is."""
+    text = ""
+    while at < len(line):
+        char = line[at]
+        if char in stops:
+            return text, char, at + 1
+        if char == "\\":
+            at += 1
+            char = line[at : at + 1]
+        text += char
+        at += 1
+    return text, "", at
+
+
+def _no_pair(line: str) -> UsageError:
+    return UsageError(
+        f"--set {_shown(line)} is no value.", "It is KEY=VALUE, as helm --set takes it.", "Correct --set."
+    )

@@ -1,0 +1,253 @@
+"""The only place that starts a process: its environment, its time limit, its end, and what of it may be shown."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import shlex
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from helm_canary.errors import ToolError, ToolMissingError, ToolTimeoutError
+
+GRACE_S = 3.0
+OUTPUT_LINES_SHOWN = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completed:
+    """What a process left: its exit code and its whole output, decoded leniently."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """Where kubectl and helm find the cluster and the namespace; empty: their own defaults."""
+
+    kubeconfig: str = ""
+    context: str = ""
+    namespace: str = ""
+
+    def kubectl(self, *arguments: str, namespace: str | None = None) -> list[str]:
+        return ["kubectl", *self._flags("--context"), *self._namespace(namespace), *arguments]
+
+    def helm(self, *arguments: str) -> list[str]:
+        return ["helm", *arguments, *self._flags("--kube-context"), *self._namespace(None)]
+
+    def _flags(self, context_flag: str) -> list[str]:
+        flags = ["--kubeconfig", self.kubeconfig] if self.kubeconfig else []
+        return flags + ([context_flag, self.context] if self.context else [])
+
+    def _namespace(self, other: str | None) -> list[str]:
+        wanted = self.namespace if other is None else other
+        return ["--namespace", wanted] if wanted else []
+
+
+@dataclass
+class Processes:
+    """Starts processes and ends those that still run. Thread-safe: reads go side by side.
+
+    environment  what every child gets, nothing else
+    echo         told of a command that changes something, as a person would type it
+    """
+
+    environment: Mapping[str, str]
+    echo: Callable[[str], None] = lambda command: None
+    _running: set[subprocess.Popen[bytes]] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def run(self, arguments: Sequence[str], *, stdin: str = "", timeout_s: float = 60.0, shown: bool = False,
+            check: bool = True) -> Completed:  # fmt: skip
+        """Run to the end. Raises ToolMissingError, ToolTimeoutError, and ToolError for an exit code but 0 when `check`."""
+        if shown:
+            self.echo(shown_command(arguments))
+        process = self._start(arguments)
+        try:
+            out, err = process.communicate(stdin.encode(), timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            self._end(process)
+            _close_pipes(process)
+            raise ToolTimeoutError(
+                f"`{_short(arguments)}` did not end within {timeout_s:g} s.",
+                "The API server is slow or cannot be reached, or a webhook hangs.",
+                "Try the command by hand; then run the same command again.",
+            ) from None
+        except BaseException:
+            self._end(process)
+            _close_pipes(process)
+            raise
+        finally:
+            with self._lock:
+                self._running.discard(process)
+        done = Completed(
+            code=process.returncode, stdout=out.decode(errors="replace"), stderr=err.decode(errors="replace")
+        )
+        if check and done.code != 0:
+            raise tool_error(arguments, done)
+        return done
+
+    def _start(self, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+        try:
+            # A session of its own: Ctrl-C at a terminal must reach us alone, so that helm is ended in order.
+            process = subprocess.Popen(
+                list(arguments),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=dict(self.environment),
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise _not_started(arguments[0], error) from None
+        with self._lock:
+            self._running.add(process)
+        return process
+
+    def end_all(self) -> None:
+        """End whatever still runs: SIGTERM first, so that helm can mark its revision, then SIGKILL."""
+        with self._lock:
+            running = list(self._running)
+        for process in running:
+            self._end(process)
+
+    @staticmethod
+    def _end(process: subprocess.Popen[bytes]) -> None:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(process.pid, number)
+            except (ProcessLookupError, PermissionError):
+                return
+            try:
+                process.wait(GRACE_S)
+            except subprocess.TimeoutExpired:
+                continue
+            # Its own children may have stayed behind: credential plugins, a shell's command.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            return
+
+
+def _close_pipes(process: subprocess.Popen[bytes]) -> None:
+    """Of a process that was ended before its output had been read."""
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream is not None:
+            with contextlib.suppress(OSError):
+                stream.close()
+
+
+def _not_started(program: str, error: OSError) -> ToolMissingError:
+    if error.errno == errno.E2BIG:
+        return ToolMissingError(
+            f"`{program}` could not be started: {error.strerror}.",
+            "The values given with --set are longer than the system lets a command line be.",
+            "Move them to a values file.",
+        )
+    if isinstance(error, FileNotFoundError):
+        happened, means = f"The program `{program}` was not found.", f"{program} is not installed, or not on PATH."
+    else:
+        happened = f"The program `{program}` could not be started: {error.strerror}."
+        means = "What PATH names first under that name is no program for this machine, or may not be run."
+    return ToolMissingError(happened, means, "Install it (helm 4, kubectl) and run the command again.")
+
+
+def tool_error(arguments: Sequence[str], done: Completed) -> ToolError:
+    """What a failed helm or kubectl said, in three parts where the cause is known."""
+    stderr = done.stderr.strip() or done.stdout.strip()
+    lines = tuple(stderr.splitlines()[-OUTPUT_LINES_SHOWN:])
+    means, do_next = _cause(stderr)
+    happened = f"`{_short(arguments)}` failed with exit code {done.code}."
+    return ToolError(happened, means, do_next, lines, stderr=stderr)
+
+
+CAUSES: tuple[tuple[str, str, str], ...] = (
+    (
+        "context was not found",
+        "The context is not in the kubeconfig.",
+        "`kubectl config get-contexts` lists the names.",
+    ),
+    (
+        "does not exist",
+        "A context, file or object that was named does not exist.",
+        "Check --context, --kubeconfig, --chart and --values.",
+    ),
+    (
+        "exceeded quota",
+        "The namespace's quota leaves no room for this.",
+        "Raise the ResourceQuota, or lower replicas or requests.",
+    ),
+    ("is forbidden", "The account may not do this.", "Add the right that the message names to the account's Role."),
+    (
+        "nauthorized",
+        "The API server does not accept the credentials.",
+        "Fetch fresh credentials and run the command again.",
+    ),
+    (
+        "the server doesn't have a resource type",
+        "A kind of object is not installed in the cluster; most often Istio's.",
+        "Install Istio in the cluster, or choose another --context.",
+    ),
+    (
+        "another operation",
+        "A Helm command for this release is running, or was killed in the middle.",
+        "Wait for it, or look at `helm history`.",
+    ),
+    (
+        "connection refused",
+        "The API server cannot be reached.",
+        "Check the address in the kubeconfig and the network, then run the command again.",
+    ),
+    ("no such host", "The API server's name is not known.", "Check the kubeconfig and the network."),
+    (
+        "additional properties 'release' not allowed",
+        "The chart's values.schema.json forbids `release`, where the record of a release is kept.",
+        'Add to the top level of its "properties": "release": {"type": "object"}.',
+    ),
+    (
+        "values don't meet the specifications of the schema",
+        "A value is misspelt or of the wrong type.",
+        "Correct the value.",
+    ),
+    ("chart.yaml file is missing", "The folder holds no Helm chart.", "Give the chart's folder with --chart."),
+    ("unable to detect chart", "The folder holds no Helm chart.", "Give the chart's folder with --chart."),
+    (
+        "interface conversion",
+        "A values file, or --set, gives a map of the chart as something else, such as `productionDeployment: 5`.",
+        "Correct the value; `helm show values` shows the chart's own.",
+    ),
+    ("no such file", "A file or folder that was given does not exist.", "Check --chart, --values and --kubeconfig."),
+    (
+        "not found",
+        "A chart, file or object that was given does not exist.",
+        "Check --chart, --values and --kubeconfig.",
+    ),
+)
+
+
+def _cause(stderr: str) -> tuple[str, str]:
+    lowered = stderr.lower()
+    for sign, means, do_next in CAUSES:
+        if sign.lower() in lowered:
+            return means, do_next
+    return "The message below is the tool's own.", "Correct what it names and run the command again."
+
+
+SENSITIVE = re.compile(r"(?i)(pass|secret|token|credential|key|auth)[^=,]*=(\{(\\.|[^}])*\}|(\\.|[^,])*)")
+
+
+def shown_command(arguments: Sequence[str]) -> str:
+    """A command as a person would type it, without values whose name says that they are secret."""
+    return shlex.join(SENSITIVE.sub(lambda found: found.group(0).split("=", 1)[0] + "=***", word) for word in arguments)
+
+
+def _short(arguments: Sequence[str]) -> str:
+    """The command without what a reader does not need: the first words."""
+    text = shown_command(arguments)
+    return text if len(text) <= 100 else text[:97] + "..."
