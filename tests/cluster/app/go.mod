@@ -1,0 +1,2 @@
+module helm-canary.test/app
+go 1.26

@@ -1,0 +1,2 @@
+module helm-canary.test/load
+go 1.26
