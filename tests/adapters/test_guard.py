@@ -1,0 +1,188 @@
+"""Rule 4: an upgrade may change what its step is for, and nothing else; deletions included."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from helm_canary.core.model import Change, Direction, Record, Split, Track, TrackTarget, Upgrade, Version
+from helm_canary.guard import Difference, as_helm_applies, compare, unwanted
+from helm_canary.manifest import canonical
+from tests.adapters.recordings import items, objects, rendered, shape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SHAPE = shape()
+LIVE = items("steady.json")
+OLD = rendered("steady.yaml", Track.PRODUCTION)
+
+
+def step(change: Change, track: Track | None = None, version: Version = OLD) -> Upgrade:
+    target = TrackTarget(version=version, replicas=2)
+    record = Record(
+        direction=Direction.FORWARD,
+        previous=OLD,
+        new=version,
+        reached="steady",
+        toward="canary-10",
+        weights=(10, 100),
+        replicas=2,
+    )
+    return Upgrade(
+        change=change,
+        track=track,
+        production=target,
+        canary=target,
+        split=Split(production=90, canary=10),
+        record=record,
+        why="",
+    )
+
+
+def compared(change: Callable[[list[dict[str, Any]]], object]) -> list[Difference]:
+    """What an upgrade would change, where the dry run answers with the live objects after `change`."""
+    would = copy.deepcopy(LIVE)
+    change(would)
+    return compare(LIVE, would, objects("steady.yaml"), objects("steady.yaml"))
+
+
+def one(things: list[dict[str, Any]], kind: str, name: str = "") -> dict[str, Any]:
+    return next(thing for thing in things if thing["kind"] == kind and thing["metadata"]["name"].endswith(name))
+
+
+def weights(things: list[dict[str, Any]]) -> None:
+    for entry, weight in zip(one(things, "VirtualService")["spec"]["http"][0]["route"], (90, 10), strict=True):
+        entry["weight"] = weight
+
+
+def test_nothing_changes() -> None:
+    """The live objects themselves are no change, and every step may make it."""
+    assert compared(lambda things: None) == []
+
+
+WEIGHT, CANARY, PRODUCTION = step(Change.WEIGHT), step(Change.SCALE, Track.CANARY), step(Change.SCALE, Track.PRODUCTION)
+RECORD, SHARED, INSTALL = step(Change.RECORD), step(Change.SHARED), step(Change.INSTALL)
+
+# what would change -> the steps that may do it
+CHANGES: dict[str, tuple[Callable[[list[dict[str, Any]]], object], tuple[Upgrade, ...]]] = {
+    "the weights": (weights, (WEIGHT, INSTALL)),
+    "a retry": (lambda things: one(things, "VirtualService")["spec"]["http"][0].update(retries={"attempts": 9}), (INSTALL,)),
+    "a host": (lambda things: one(things, "VirtualService")["spec"]["hosts"].append("x"), (INSTALL,)),
+    "a route more": (
+        lambda things: one(things, "VirtualService")["spec"]["http"].append({"route": [{"weight": 100}]}), (INSTALL,),
+    ),
+    "a header of a route": (
+        lambda things: one(things, "VirtualService")["spec"]["http"][0]["route"][0].update(headers={}), (INSTALL,),
+    ),
+    "the canary's replicas": (lambda things: one(things, "Deployment", "canary")["spec"].update(replicas=2), (CANARY, INSTALL)),
+    "the canary's image": (
+        lambda things: one(things, "Deployment", "canary")["spec"]["template"]["spec"]["containers"][0].update(image="x:84"),
+        (CANARY, INSTALL),
+    ),
+    "production's replicas": (
+        lambda things: one(things, "Deployment", "productpage")["spec"].update(replicas=3), (PRODUCTION, INSTALL),
+    ),
+    "production's image": (
+        lambda things: one(things, "Deployment", "productpage")["spec"]["template"]["spec"]["containers"][0].update(image="x:84"),
+        (PRODUCTION, INSTALL),
+    ),
+    "the Service": (lambda things: one(things, "Service")["spec"]["ports"][0].update(port=80), (INSTALL,)),
+    "a subset": (lambda things: one(things, "DestinationRule")["spec"]["subsets"][0].update(name="x"), (INSTALL,)),
+    "the Gateway's hosts": (lambda things: one(things, "Gateway")["spec"]["servers"][0]["hosts"].append("x"), (INSTALL,)),
+    "an object more": (
+        lambda things: things.append({"kind": "ConfigMap", "metadata": {"name": "new"}, "data": {"a": "b"}}), (INSTALL,),
+    ),
+    "an object's label": (lambda things: one(things, "Service")["metadata"]["labels"].update(team="x"), (INSTALL,)),
+}  # fmt: skip
+STEPS = {
+    "weight": WEIGHT,
+    "canary": CANARY,
+    "production": PRODUCTION,
+    "record": RECORD,
+    "shared": SHARED,
+    "install": INSTALL,
+}
+
+
+@pytest.mark.parametrize(("change", "may"), CHANGES.values(), ids=[*CHANGES])
+@pytest.mark.parametrize("name", STEPS)
+def test_a_step_changes_what_it_is_for(
+    change: Callable[[list[dict[str, Any]]], object], may: tuple[Upgrade, ...], name: str
+) -> None:
+    """A weight step the weights, a scale step its one Deployment, a record step nothing."""
+    found = compared(change)
+
+    assert found
+    assert (unwanted(found, STEPS[name], SHAPE, ()) == []) == (STEPS[name] in may)
+
+
+def test_both_at_once_is_told_field_by_field() -> None:
+    """What a step may do is not held against it, and everything else is named with before and after."""
+
+    def both(things: list[dict[str, Any]]) -> None:
+        weights(things)
+        one(things, "Service")["spec"]["ports"][0]["port"] = 80
+
+    (only,) = unwanted(compared(both), WEIGHT, SHAPE, ())
+
+    assert str(only) == "Service/product-page-svc spec.ports[0].port: 9080 -> 80"
+
+
+def test_an_object_that_is_not_rendered_any_more_would_be_deleted() -> None:
+    """Helm deletes what the newest manifest holds and the new one does not: a Deployment too, in its own scale step."""
+    left = [thing for thing in objects("steady.yaml") if thing["kind"] != "Gateway"]
+
+    (gone,) = compare(LIVE, LIVE, objects("steady.yaml"), left)
+
+    assert str(gone) == "Gateway/product-page: there -> deleted"
+    for name in ("weight", "canary", "production", "record", "shared"):
+        assert unwanted([gone], STEPS[name], SHAPE, ()) == [gone]
+    deployment = replace(gone, where="Deployment/productpagecanary")
+    assert unwanted([deployment], CANARY, SHAPE, ()) == [deployment]
+
+
+def test_a_shared_change_is_made_only_where_it_was_allowed_and_in_its_step() -> None:
+    """`--allow KIND/NAME` is one object, and holds for the step that is for it."""
+    found = compared(lambda things: one(things, "Service")["spec"]["ports"][0].update(port=80))
+
+    assert unwanted(found, SHARED, SHAPE, ("Service/product-page-svc",)) == []
+    assert unwanted(found, SHARED, SHAPE, ("Service/product-page", "DestinationRule/product-page-svc")) == found
+    assert unwanted(found, WEIGHT, SHAPE, ("Service/product-page-svc",)) == found
+
+
+@pytest.mark.parametrize(("pod", "kept"), [
+    ({"volumes": [{"configMap": {"name": "settings"}}]}, True),
+    ({"containers": [{"envFrom": [{"secretRef": {"name": "settings"}}]}]}, True),
+    ({"volumes": [{"configMap": {"name": "settings-2"}}]}, False),
+    ({"volumes": []}, False),
+])  # fmt: skip
+@pytest.mark.parametrize("role", ["previous", "new"])
+def test_what_a_version_names_is_not_deleted(role: str, pod: dict[str, Any], kept: bool) -> None:
+    """Its pods may start again at any time until the release is finished, `--allow` or not."""
+    naming = Version(tag="x", digest="y", production=canonical({"spec": pod}), canary=canonical({"spec": pod}))
+    record = replace(SHARED.record, previous=naming) if role == "previous" else replace(SHARED.record, new=naming)
+    shared = replace(SHARED, record=record)
+    gone = Difference(where="ConfigMap/settings", path="", live="there", would="deleted")
+
+    assert (unwanted([gone], shared, SHAPE, ("ConfigMap/settings",)) == [gone]) is kept
+
+
+def test_helms_own_marks_are_part_of_what_is_tried() -> None:
+    """A dry run without them would take them away; what the chart sets itself stays."""
+    given: list[dict[str, Any]] = [
+        {"kind": "Service", "metadata": {"name": "x", "labels": {"a": "b"}, "namespace": "other"}},
+        {"kind": "Y", "metadata": None},
+    ]
+
+    first, second = as_helm_applies(given, "page", "shop")
+
+    assert first["metadata"] == {
+        "name": "x", "namespace": "other", "labels": {"a": "b", "app.kubernetes.io/managed-by": "Helm"},
+        "annotations": {"meta.helm.sh/release-name": "page", "meta.helm.sh/release-namespace": "shop"},
+    }  # fmt: skip
+    assert second["metadata"]["namespace"] == "shop"
+    assert given[0]["metadata"] == {"name": "x", "labels": {"a": "b"}, "namespace": "other"}

@@ -1,0 +1,334 @@
+"""Rendered YAML as the API server's clients read it, and which objects of a chart carry a release."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from helm_canary.core.model import Track
+from helm_canary.errors import RefusedError, UsageError
+from helm_canary.manifest import (
+    Object,
+    canonical,
+    check_values,
+    find_container,
+    find_shape,
+    full_host,
+    gateways_of,
+    is_http,
+    parse_objects,
+    tag_of,
+    template_of,
+    version_of,
+    weighted_routes,
+)
+from tests.adapters.record import NAMESPACE
+from tests.adapters.recordings import objects, rendered, shape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.cluster import Cluster
+
+# A plain scalar -> what kubectl, and so the API server, makes of it. Helm applies with the same parser.
+SCALARS: dict[str, object] = {
+    "on": True, "off": False, "yes": True, "no": False, "y": True, "Y": True, "n": False, "N": False, "On": True, "OFF": False,
+    "oN": "oN", "true": True, "TRUE": True, "True": True, "tRue": "tRue", "~": None, "null": None, "Null": None, "nULL": "nULL",
+    "1e5": 100000, "1e+5": 100000, "1E5": 100000, "12e03": 12000, "1e": "1e", "e5": "e5", ".e5": ".e5", "1e400": "1e400",
+    "0": 0, "-0": 0, "+7": 7, "0123": 83, "0_7": 7, "09": 9, "089": 89, "0o17": 15, "0o8": "0o8", "-012": -10, "+012": 10,
+    "0x1F": 31, "0X1f": 31, "-0x1f": -31, "0x": "0x", "0x_1f": 31, "0b11": 3, "-0b11": -3, "0b2": "0b2", "0b_": "0b_",
+    "1_000": 1000, "1__0": 10, "1_": 1, "_1": "_1", "-5_0": -50, "1_0.5": 10.5, ".5": 0.5, "5.": 5, "+.5": 0.5, "1.10": 1.1,
+    "2024-01-01": "2024-01-01", "2024-01-01T00:00:00Z": "2024-01-01T00:00:00Z", "12:30:45": "12:30:45", "190:20:30": "190:20:30",
+    "9007199254740993": 9007199254740993, "9223372036854775807": 9223372036854775807,
+    "-9223372036854775808": -9223372036854775808,
+    "123456789012345678901234567890": 1.2345678901234568e29, "NaN": "NaN", "inf": "inf", "=": "=", "0 1": "0 1", "--1": "--1",
+    '"on"': "on", "'0123'": "0123", "!!str 5": "5", '!!int "7"': 7, "1.2.3": "1.2.3", "v1": "v1", "": None,
+    "10.0.0.1": "10.0.0.1",
+}  # fmt: skip
+
+
+def nested(scalar: str, number: int) -> str:
+    return f"""\
+apiVersion: networking.istio.io/v1alpha3
+kind: EnvoyFilter
+metadata: {{name: x{number}}}
+spec: {{configPatches: [{{patch: {{value: {{a: [{scalar}], key: x}}}}}}]}}
+"""
+
+
+def value(thing: dict[str, Any]) -> object:
+    (found,) = thing["spec"]["configPatches"][0]["patch"]["value"]["a"] or [None]
+    return found
+
+
+@pytest.mark.parametrize(("scalar", "expected"), SCALARS.items())
+def test_a_plain_scalar_is_what_the_api_server_gets(scalar: str, expected: object) -> None:
+    """Traps of YAML 1.1: what looks like a boolean, an octal number or a date is read as helm's clients read it."""
+    (found,) = parse_objects(nested(scalar, 0))
+
+    assert (type(value(found)), value(found)) == (type(expected), expected)
+
+
+@pytest.mark.cluster
+def test_kubectl_reads_the_same(real_cluster: Cluster) -> None:
+    """The table above is kubectl's own reading."""
+    whole = "---\n".join(nested(scalar, number) for number, scalar in enumerate(SCALARS))
+
+    printed = real_cluster.kubectl(
+        "create", "--dry-run=client", "--validate=false", "-o", "json", "-f", "-", stdin=whole
+    )
+
+    decoder, at, read = json.JSONDecoder(), 0, []
+    while at < len(printed.rstrip()):
+        thing, at = decoder.raw_decode(printed, at)
+        read += [value(item) for item in thing.get("items", [thing])]
+        at += len(printed[at:]) - len(printed[at:].lstrip())
+    ours = [value(thing) for thing in parse_objects(whole)]
+    assert json.loads(json.dumps(ours)) == read
+
+
+@pytest.mark.parametrize("scalar", [".inf", "-.INF", ".nan", "1e400", "-1e400"])
+def test_what_no_json_has_is_no_traceback(scalar: str) -> None:
+    """Infinity and NaN, which no API server takes, are text to us; the API server refuses them by name."""
+    (found,) = parse_objects(nested(scalar, 0))
+
+    assert value(found) == scalar
+
+
+@pytest.mark.parametrize(
+    "tagged", ["!!binary aGk=", "!!set {a}", "!!omap [a: 1]", "!!timestamp 2024-01-01", "!!python/name:os.system x"]
+)
+def test_yaml_that_json_does_not_have_is_refused(tagged: str) -> None:
+    """A chart that uses YAML's own types is refused, and nothing of it is run."""
+    with pytest.raises(RefusedError, match="no YAML"):
+        parse_objects(f"kind: X\na: {tagged}\n")
+
+
+def test_anchors_merges_and_lists_are_resolved() -> None:
+    """Anchors and `<<` as in a values file; a List is its items; documents without an object are none."""
+    found = parse_objects("""\
+---
+# only a comment
+---
+kind: A
+base: &base {one: 1, two: 2}
+other: {<<: *base, two: 3}
+---
+kind: List
+items:
+- kind: B
+- kind: C
+- just text
+---
+just text
+---
+- a list
+""")
+
+    assert [thing["kind"] for thing in found] == ["A", "B", "C"]
+    assert found[0]["other"] == {"one": 1, "two": 3}
+
+
+@pytest.mark.parametrize(
+    "broken", ["a: [1", "a: b: c", "\tx: 1", "a: *nowhere", "? [1]\n: x\n---\n}", "a: \x00", '"\\x"']
+)
+def test_no_yaml_is_refused(broken: str) -> None:
+    """What cannot be parsed is a refusal in three parts."""
+    with pytest.raises(RefusedError, match="no YAML"):
+        parse_objects(broken)
+
+
+# --- the parts of a chart -----------------------------------------------------------------------------------------------
+
+
+def one(things: list[Object], kind: str, name: str = "") -> Object:
+    return next(thing for thing in things if thing["kind"] == kind and thing["metadata"]["name"].endswith(name))
+
+
+def without(kind: str) -> Callable[[list[Object]], object]:
+    return lambda things: things.remove(one(things, kind))
+
+
+MISFITS: dict[str, tuple[Callable[[list[Object]], object], str]] = {
+    "no rule": (without("DestinationRule"), "no DestinationRule has the subsets"),
+    "a rule without a spec": (lambda things: one(things, "DestinationRule").update(spec=None), "no DestinationRule"),
+    "a rule without subsets": (lambda things: one(things, "DestinationRule")["spec"].update(subsets=None), "no DestinationRule"),
+    "a rule without a host": (lambda things: one(things, "DestinationRule")["spec"].pop("host"), "no Service has"),
+    "a rule of another host": (lambda things: one(things, "DestinationRule")["spec"].update(host="other"), "no Service has"),
+    "no Service": (without("Service"), "no Service has"),
+    "no route": (without("VirtualService"), "no VirtualService sends to both subsets"),
+    "a route without http": (lambda things: one(things, "VirtualService")["spec"].pop("http"), "no VirtualService"),
+    "a route to one subset": (
+        lambda things: one(things, "VirtualService")["spec"]["http"][0]["route"].pop(), "no VirtualService sends to both",
+    ),
+    "a weight that is no number": (
+        lambda things: one(things, "VirtualService")["spec"]["http"][0]["route"][0].update(weight="ninety"), "'ninety'",
+    ),
+    "a weight that is nothing": (
+        lambda things: one(things, "VirtualService")["spec"]["http"][0]["route"][0].update(weight=None), "None",
+    ),
+    "no canary": (lambda things: things.remove(one(things, "Deployment", "canary")), "0 Deployments"),
+    "a Deployment without a template": (
+        lambda things: one(things, "Deployment", "canary")["spec"].pop("template"), "0 Deployments",
+    ),
+    "a pod without labels": (
+        lambda things: one(things, "Deployment", "canary")["spec"]["template"].update(metadata=None), "0 Deployments",
+    ),
+    "two canaries": (lambda things: things.append(one(things, "Deployment", "canary")), "2 Deployments"),
+    "the tracks are one": (
+        lambda things: (
+            one(things, "DestinationRule")["spec"]["subsets"][1].update(labels={"canary": "false"})
+        ), "one Deployment carries the labels of both",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("spoil", "said"), MISFITS.values(), ids=[*MISFITS])
+def test_a_chart_that_does_not_fit_is_told_what_is_missing(spoil: Callable[[list[Object]], object], said: str) -> None:
+    """Whatever is missing or of another kind is named, in three parts."""
+    things = objects("steady.yaml")
+    spoil(things)
+
+    with pytest.raises(RefusedError, match=said) as told:
+        find_shape(things, NAMESPACE)
+
+    assert told.value.means
+    assert told.value.do_next
+
+
+def test_the_shape_of_the_chart() -> None:
+    """Names, host, port, labels and gateways, whatever they are called in the chart."""
+    found = shape()
+
+    assert (found.production, found.canary) == ("productpage", "productpagecanary")
+    assert (found.host, found.port) == (f"product-page-svc.{NAMESPACE}.svc.cluster.local", 9080)
+    assert (found.labels, found.canary_labels) == ((("canary", "false"),), (("canary", "true"),))
+    assert found.gateways == (f"{NAMESPACE}/product-page",)
+    assert found.track_labels == {"canary"}
+
+
+HOSTS = [("page", "page.shop.svc.cluster.local"), ("page.shop.svc.cluster.local", "page.shop.svc.cluster.local"),
+         ("page.other", "page.other"), ("page.example.com", "page.example.com")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("host", "full"), HOSTS)
+def test_a_short_host_belongs_to_its_namespace(host: str, full: str) -> None:
+    """Istio completes a name without a dot, and leaves any other as it is."""
+    assert full_host(host, "shop") == full
+
+
+GATEWAYS = [({}, ("mesh",)), ({"gateways": []}, ("mesh",)), ({"gateways": ["page"]}, ("shop/page",)),
+            ({"gateways": ["edge/page", "mesh", "own"]}, ("edge/page", "mesh", "shop/own"))]  # fmt: skip
+
+
+@pytest.mark.parametrize(("spec", "names"), GATEWAYS)
+def test_gateways_are_named_with_their_namespace(spec: dict[str, Any], names: tuple[str, ...]) -> None:
+    """Without a list a VirtualService is bound to the mesh."""
+    assert gateways_of({"spec": spec}, "shop") == names
+
+
+PORTS = [
+    ({"name": "http"}, True), ({"name": "http-web"}, True), ({"name": "http2"}, True), ({"name": "grpc"}, True), ({}, True),
+    ({"name": "HTTP"}, True), ({"name": "web", "appProtocol": "http"}, True), ({"name": "grpc-web-x"}, True),
+    ({"appProtocol": "kubernetes.io/h2c"}, True), ({"name": "tcp"}, False), ({"name": "web"}, False), ({"name": "https"}, False),
+    ({"name": "http", "appProtocol": "tcp"}, False), ({"name": "mysql-http"}, False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("port", "http"), PORTS)
+def test_which_ports_istio_routes_as_http(port: dict[str, str], http: bool) -> None:
+    """By appProtocol, or else by the first word of the name; a port without either is guessed by Istio."""
+    assert is_http(port) is http
+
+
+IMAGES = [
+    ("localhost:5000/app:84", "84"), ("localhost:5000/app", "latest"), ("app", "latest"), ("app:1.10", "1.10"),
+    ("app:84@sha256:ab", "84"), ("app@sha256:ab", "sha256:ab"), ("a/b/c:0123", "0123"), ("a.b:80/c:17012345678", "17012345678"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("image", "tag"), IMAGES)
+def test_the_tag_of_an_image(image: str, tag: str) -> None:
+    """A registry's port is no tag; an image named by its digest alone has that."""
+    assert tag_of({"spec": {"containers": [{"image": image}]}}, 0) == tag
+
+
+def test_the_container_is_the_one_whose_tag_was_set() -> None:
+    """A sidecar in front does not make its tag the version's."""
+    template: Object = {"spec": {"containers": [{"image": "proxy:1.26"}, {"image": "page:84"}]}}
+
+    assert find_container(template, "84") == 1
+    odd: Object
+    for odd in (template, {}, {"spec": None}, {"spec": {"containers": [{}]}}):
+        with pytest.raises(RefusedError, match="no container's image ends in the tag 4"):
+            find_container(odd, "4")
+
+
+def test_weights_of_every_route_are_read() -> None:
+    """Short hosts, several routes, a route to others between, a missing weight."""
+    short, full = {"host": "page"}, {"host": "page.shop.svc.cluster.local"}
+    first = [
+        {"destination": {**short, "subset": "production"}, "weight": 90},
+        {"destination": {**full, "subset": "canary"}, "weight": 10},
+    ]
+    last = [
+        {"destination": {**full, "subset": "production"}, "weight": 100},
+        {"destination": {**full, "subset": "canary"}},
+    ]
+    other = [{"destination": {"host": "other", "subset": "production"}}]
+    route = {"spec": {"http": [{"route": first}, {"route": other}, {"redirect": {}}, {"route": last}]}}
+
+    found = weighted_routes(route, "page.shop.svc.cluster.local", "shop")
+
+    assert found == [{"production": 90, "canary": 10}, {"production": 100, "canary": 0}]
+
+
+def test_a_version_is_its_template_without_the_tracks_labels() -> None:
+    """Both tracks of one rendering are one version; another environment is another one with the same tag."""
+    production, canary = (rendered("steady.yaml", track) for track in Track)
+
+    assert json.loads(production.production)["metadata"]["labels"] == {"app": "productpage", "release": "productpage"}
+    template = json.loads(production.production)
+    template["spec"]["containers"][0]["env"][0]["value"] = "2"
+    assert version_of(template, None, 0) != production
+    assert version_of(template, None, 0).tag == production.tag == canary.tag == "83"
+    assert version_of(json.loads(production.production), None, 0) == production
+
+
+def test_a_templates_text_does_not_depend_on_the_order_of_its_keys() -> None:
+    """Helm sorts, people do not."""
+    assert canonical({"b": 1, "a": {"d": [1, 2], "c": None}}) == canonical({"a": {"c": None, "d": [1, 2]}, "b": 1})
+
+
+def test_a_chart_that_leaves_a_track_out_is_told_so() -> None:
+    """Both Deployments are needed at every stage, also with no pods."""
+    with pytest.raises(RefusedError, match="is not rendered"):
+        template_of(objects("steady.yaml"), replace(shape(), canary="other"), Track.CANARY)
+
+
+# --- values files -------------------------------------------------------------------------------------------------------
+
+HARMLESS = [
+    "", "# nothing", "release:", "release: {}", "release: null", "pod: {release: {a: 1}}", "releases: {a: 1}", "- release",
+    "release",    "productionDeployment: {weight: 50, image: {tag: 1.10}}", "a: [1",
+]  # fmt: skip
+FIGHTING = [
+    "release: {pods: {}}", "release: {a: 1}", "release: 1", "release: x", "release: [1]", '"release": {a: 1}',
+    '{"release": {"a": 1}}', "r: &r {a: 1}\nrelease: *r", "x: 1\n<<: {release: {a: 1}}", "? release\n: a",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_a_values_file_may_hold_anything_else(text: str) -> None:
+    """An empty `release`, weights, tags, and what helm itself will refuse."""
+    check_values("values.yaml", text)
+
+
+@pytest.mark.parametrize("text", FIGHTING)
+def test_a_values_file_may_not_set_release(text: str) -> None:
+    """helm would merge it into the record, however it is written."""
+    with pytest.raises(UsageError, match=r"The values file values\.yaml sets `release`"):
+        check_values("values.yaml", text)
