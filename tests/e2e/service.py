@@ -1,0 +1,275 @@
+"""One service on the cluster, and the commands on it: what a person or a pipeline types, as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tests.cluster import Cluster
+
+from .states import State, TrackState
+
+ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "charts/productpage"
+RELEASE = "productpage"
+# What the chart makes, and where Helm remembers: the command that changes nothing leaves all of it untouched.
+KINDS = (
+    "deployments,services,poddisruptionbudgets,configmaps,secrets,replicasets,"
+    "virtualservices.networking.istio.io,destinationrules.networking.istio.io,gateways.networking.istio.io"
+)
+COMMAND_LIMIT_S = 240.0
+LINE_LIMIT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """A command that ended: its exit code, its JSON answer, what it said on the way, and how long it took."""
+
+    command: str
+    code: int
+    answer: Mapping[str, Any]
+    said: str
+    seconds: float
+
+    @property
+    def text(self) -> str:
+        """All that a person would read."""
+        return f"{self.said}\n{json.dumps(self.answer, indent=2)}"
+
+    @property
+    def upgrades(self) -> list[str]:
+        """The Helm commands that it carried out."""
+        return [line.strip()[2:] for line in self.said.splitlines() if line.strip().startswith("$ helm upgrade")]
+
+    def expect(self, code: int, result: str = "") -> Run:
+        assert self.code == code, f"{self.command}\nended with {self.code}, not {code}:\n{self.text}"
+        assert not result or self.answer["result"] == result, f"{self.command}\nsaid {self.text}"
+        return self
+
+
+@dataclass
+class Started:
+    """A command that still runs."""
+
+    command: str
+    process: subprocess.Popen[str]
+    began: float
+    said: list[str] = field(default_factory=list)
+
+    def wait_for_line(self, pattern: str) -> None:
+        """Read on until it has said this."""
+        assert self.process.stderr is not None
+        deadline = time.monotonic() + LINE_LIMIT_S
+        for line in self.process.stderr:
+            self.said.append(line)
+            if re.search(pattern, line):
+                return
+            assert time.monotonic() < deadline, f"no line {pattern!r} in time:\n{''.join(self.said)}"
+        raise AssertionError(f"it ended without a line {pattern!r}:\n{''.join(self.said)}")
+
+    def interrupt(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+
+    def end(self, timeout_s: float = COMMAND_LIMIT_S) -> Run:
+        try:
+            out, err = self.process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            out, err = self.process.communicate()
+            raise AssertionError(f"{self.command}\nhad not ended after {timeout_s:g} s:\n{err}") from None
+        seconds = time.monotonic() - self.began
+        return Run(self.command, self.process.returncode, _parsed(out), "".join(self.said) + err, seconds)
+
+
+def _parsed(out: str) -> Mapping[str, Any]:
+    try:
+        answer: Mapping[str, Any] = json.loads(out)
+    except ValueError:
+        return {"result": "", "text": out}
+    return answer
+
+
+@dataclass(frozen=True)
+class Service:
+    """The service of one namespace. `chart` and `values` are what the next command is given; `options` what every one is."""
+
+    cluster: Cluster
+    namespace: str
+    folder: Path = field(repr=False)
+    chart: Path = CHART
+    values: Mapping[str, Any] = field(default_factory=dict)
+    options: tuple[str, ...] = ("--drain", "5s", "--timeout", "90s")
+
+    @property
+    def host(self) -> str:
+        return f"{self.namespace}.example.com"
+
+    def having(
+        self, *, values: Mapping[str, Any] | None = None, chart: Path | None = None, options: Sequence[str] = ()
+    ) -> Service:
+        """The same service, whose next commands get other values (merged in), another chart or further options."""
+        merged = merge(self.values, values or {})
+        return replace(self, values=merged, chart=chart or self.chart, options=(*self.options, *options))
+
+    # --- the product's commands ------------------------------------------------------------------------------------
+
+    def install(self, tag: str) -> Run:
+        return self.stage(1, tag).expect(0, "done")
+
+    def stage(self, stage: int | str, tag: str, *more: str) -> Run:
+        return self.start("stage", str(stage), "--tag", tag, *self._source(), *more).end()
+
+    def rollback(self, *more: str) -> Run:
+        return self.start("rollback", *more).end()
+
+    def plan(self, stage: int | str, tag: str, *more: str) -> Run:
+        return self.start("plan", str(stage), "--tag", tag, *self._source(), *more).end()
+
+    def status(self) -> Mapping[str, Any]:
+        return self.start("status").end().expect(0).answer
+
+    def verify(self, *more: str) -> Run:
+        return self.start("verify", *more).end()
+
+    def start(self, *words: str) -> Started:
+        """Any command, as a process of its own in the cluster's network."""
+        at = ("--release", RELEASE, "--namespace", self.namespace, "--output", "json", *self.options)
+        argv = [sys.executable, "-m", "helm_canary", *words, *at]
+        process = subprocess.Popen(
+            self.cluster.command(*argv),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self._environment(),
+        )
+        return Started(shlex.join(["helm-canary", *words]), process, time.monotonic())
+
+    def start_stage(self, stage: int | str, tag: str, *more: str) -> Started:
+        return self.start("stage", str(stage), "--tag", tag, *self._source(), *more)
+
+    def _environment(self) -> dict[str, str]:
+        """Without what the shell or CI job that runs the tests may hold for the product."""
+        held = ("HELM_CANARY_", "GITHUB_", "BUILD_", "SYSTEM_")
+        return {name: value for name, value in self.cluster.environment().items() if not name.startswith(held)}
+
+    def _source(self) -> tuple[str, ...]:
+        return ("--chart", str(self.chart), "--values", str(self.values_file()))
+
+    def values_file(self) -> Path:
+        path = self.folder / f"{self.namespace}-values.json"
+        path.write_text(json.dumps(self.values, indent=2))
+        return path
+
+    # --- what is there, seen without the product ---------------------------------------------------------------------
+
+    def kubectl(self, *words: str | Path) -> str:
+        return self.cluster.kubectl("--namespace", self.namespace, *words)
+
+    def read(self, kinds: str, *more: str) -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = json.loads(self.kubectl("get", kinds, "--output", "json", *more))["items"]
+        return items
+
+    def tracks(self) -> tuple[TrackState, TrackState]:
+        """Production and canary as the API server has them: image, weight, replicas."""
+        items = self.read("deployments,virtualservices.networking.istio.io")
+        deployments = {item["metadata"]["name"]: item for item in items if item["kind"] == "Deployment"}
+        route = next(item for item in items if item["kind"] == "VirtualService")
+        entries = route["spec"]["http"][0]["route"]
+        weights = {entry["destination"]["subset"]: int(entry.get("weight", 0)) for entry in entries}
+        return tuple(  # type: ignore[return-value]
+            TrackState(image_tag(deployments[name]), weights[track], int(deployments[name]["spec"].get("replicas", 1)))
+            for track, name in (("production", RELEASE), ("canary", f"{RELEASE}canary"))
+        )
+
+    def template(self, track: str) -> dict[str, Any]:
+        """The live pod template of a track."""
+        name = RELEASE if track == "production" else f"{RELEASE}canary"
+        spec = json.loads(self.kubectl("get", "deployment", name, "--output", "json"))["spec"]
+        template: dict[str, Any] = spec["template"]
+        return template
+
+    def pods(self, track: str) -> dict[str, int]:
+        """uid -> restarts of the track's pods that are not on their way out."""
+        chosen = "false" if track == "production" else "true"
+        found = self.read("pods", "--selector", f"release={RELEASE},canary={chosen}")
+        return {
+            pod["metadata"]["uid"]: sum(status["restartCount"] for status in pod["status"].get("containerStatuses", []))
+            for pod in found
+            if "deletionTimestamp" not in pod["metadata"]
+        }
+
+    def snapshot(self) -> dict[str, str]:
+        """KIND/NAME -> resource version of everything that a release is made of."""
+        return {
+            f"{item['kind']}/{item['metadata']['name']}": item["metadata"]["resourceVersion"]
+            for item in self.read(KINDS)
+        }
+
+    def revision(self) -> int:
+        """The number of Helm's newest revision; 0 without one."""
+        labels = [item["metadata"].get("labels") or {} for item in self.read("secrets")]
+        return max((int(of["version"]) for of in labels if of.get("owner") == "helm"), default=0)
+
+    def check(self, state: State, *, gateways: int = 2, proof: str = "proven") -> None:
+        """The cluster is as the table says: asked of the API server, and of `status`, which asks both gateways."""
+        assert self.tracks() == (state.production, state.canary)
+        said = self.status()
+        for track, wanted in (("production", state.production), ("canary", state.canary)):
+            shown = said[track]
+            assert (shown["tag"], shown["weight"], shown["replicas"]) == (wanted.tag, wanted.weight, wanted.replicas)
+            assert shown["ready"] == wanted.replicas, said
+        assert (said["stage"], said["stage_number"], said["direction"]) == (state.name, state.number, state.direction)
+        assert len(said["weights_in_force"]) == gateways, said["weights_in_force"]
+        assert set(said["weights_in_force"].values()) == {state.split}, said["weights_in_force"]
+        assert said["proof"] == proof, said
+
+
+def image_tag(deployment: Mapping[str, Any]) -> str:
+    image: str = deployment["spec"]["template"]["spec"]["containers"][0]["image"]
+    return image.rpartition(":")[2]
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Maps key by key, everything else replaced: as Helm merges two values files."""
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        both = isinstance(below, Mapping) and isinstance(value, Mapping)
+        merged[key] = merge(below, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def copy_chart(folder: Path, *changes: tuple[str, str, str]) -> Path:
+    """A copy of the chart with (file, this text, that text instead) changed in it; `("file", "", text)` makes a new file."""
+    chart = folder / "chart"
+    shutil.copytree(CHART, chart)
+    for name, old, new in changes:
+        path = chart / name
+        if old:
+            text = path.read_text()
+            assert text.count(old) == 1, f"{name} holds {text.count(old)} times {old!r}"
+            path.write_text(text.replace(old, new))
+        else:
+            path.write_text(new)
+    return chart
+
+
+def base_values(repository: str, host: str) -> dict[str, Any]:
+    """Two pods, routed by the gateways alone."""
+    image = {"repository": repository}
+    return {
+        "productionDeployment": {"replicaCount": 2, "image": image},
+        "canaryDeployment": {"image": image},
+        "gateway": {"mesh": False, "hosts": [host]},
+    }

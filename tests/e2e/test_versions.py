@@ -1,0 +1,229 @@
+"""The version is canaried, not only the image: what makes the pods reaches production by way of the canary, or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import Lab
+from .service import RELEASE, Service, copy_chart
+from .states import Release
+from .together import side_by_side
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+
+LABELS = "{{- mustMergeOverwrite (deepCopy ($pod.labels | default dict)) $labels | toYaml | nindent 4 }}"
+NEWER_CHART = (
+    ("Chart.yaml", "version: 0.1.0", "version: 0.2.0"),
+    ("templates/_pod.tpl", LABELS, LABELS + "\n    generation: newer"),
+)
+
+
+@dataclass(frozen=True)
+class NewVersion:
+    """A change of the pods, and where it shows in a pod template."""
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    chart: tuple[tuple[str, str, str], ...] = ()
+
+    def apply(self, service: Service, folder: Path) -> Service:
+        return service.having(values=self.values, chart=copy_chart(folder, *self.chart) if self.chart else None)
+
+
+NEW_VERSIONS = {
+    "an env value": NewVersion({"pod": {"env": {"GREETING": "hello", "BUILD": 17012345678}}}),
+    "a probe": NewVersion({"pod": {"readinessProbe": {"httpGet": {"path": "/ready"}, "failureThreshold": 5}}}),
+    "a newer chart with another label": NewVersion(chart=NEWER_CHART),
+}
+
+
+def _facts(template: Mapping[str, Any]) -> tuple[object, ...]:
+    """What the changes above are about."""
+    container = template["spec"]["containers"][0]
+    env = {entry["name"]: entry["value"] for entry in container.get("env", [])}
+    probe = container["readinessProbe"]
+    shown = probe["httpGet"]["path"], probe["failureThreshold"]
+    return env, shown, template["metadata"]["labels"].get("generation")
+
+
+EXPECTED: Mapping[str, tuple[object, ...]] = {
+    "as it was": ({}, ("/", 3), None),
+    "an env value": ({"BUILD": "17012345678", "GREETING": "hello"}, ("/", 3), None),
+    "a probe": ({}, ("/ready", 5), None),
+    "a newer chart with another label": ({}, ("/", 3), "newer"),
+}
+
+
+@pytest.mark.parametrize("change", NEW_VERSIONS)
+def test_a_new_version_goes_by_way_of_the_canary(lab: Lab, tmp_path: Path, change: str) -> None:
+    """With a new tag or without: on the canary at 2, in production at 5, untouched until then, and taken back verbatim."""
+
+    def walk_to(tag: str) -> None:
+        (tmp_path / tag).mkdir()
+        with lab.lend(f"versions, {tag}", lab.service) as service:
+            changed = NEW_VERSIONS[change].apply(service, tmp_path / tag)
+            if tag == "83":
+                _walk(changed, tag, change, 4)
+            _walk(changed, tag, change, 5)
+
+    side_by_side(("83", "84"), walk_to)
+
+
+def _walk(service: Service, tag: str, change: str, last: int) -> None:
+    """To a stage and back."""
+    release = Release("83", tag)
+    pods, before = service.pods("production"), {track: service.template(track) for track in ("production", "canary")}
+    assert len(pods) == 2
+    for stage in range(2, last + 1):
+        service.stage(stage, tag).expect(0, "done")
+        state = release.at(stage)
+        assert service.tracks() == (state.production, state.canary)
+        assert _facts(service.template("canary")) == EXPECTED[change]
+        if stage < 5:
+            assert service.template("production") == before["production"]
+            assert service.pods("production") == pods
+        else:
+            assert _facts(service.template("production")) == EXPECTED[change]
+            assert len(service.pods("production")) == 2
+            assert not service.pods("production").keys() & pods.keys()
+    service.rollback().expect(0, "done")
+    service.check(release.rolled_back)
+    assert {track: service.template(track) for track in before} == before
+    if last < 5:
+        assert service.pods("production") == pods
+
+
+# --- what does not go by way of the canary is refused ------------------------------------------------------------------
+
+ROUTE, GATE = "VirtualService/product-page-virtual-service", "Gateway/product-page"
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A change of objects that both tracks share, and what the refusal has to name: objects and values."""
+
+    values: Mapping[str, Any]
+    named: tuple[str, ...]
+
+
+REFUSED = {
+    "a header": Refused({"trackHeader": "x-track"}, (ROUTE, "x-canary-track", "x-track")),
+    "a host": Refused({"gateway": {"hosts": ["new.example.com"]}}, (ROUTE, GATE, "new.example.com")),
+    "a service type": Refused({"service": {"type": "NodePort"}}, ("Service/product-page-svc", "ClusterIP", "NodePort")),
+    "TLS": Refused({"tls": {"mode": "DISABLE"}}, ("DestinationRule/product-page-destination-rule", "DISABLE")),
+    "retries": Refused({"retries": {"attempts": 0}}, (ROUTE, "attempts")),
+    "no disruption budget": Refused(
+        {"podDisruptionBudget": {"enabled": False}}, (f"PodDisruptionBudget/{RELEASE}", "deleted")
+    ),
+    "an autoscaler": Refused({"autoscaling": {"enabled": True}}, (f"HorizontalPodAutoscaler/{RELEASE}", "created")),
+    "a field of production's Deployment": Refused({"minReadySeconds": 3}, (f"Deployment/{RELEASE}", "minReadySeconds")),
+}
+
+
+@pytest.mark.parametrize("tag", ["83", "84"])
+@pytest.mark.parametrize("change", REFUSED)
+@pytest.mark.matrix
+def test_a_shared_change_is_refused_with_its_diff(lab: Lab, change: str, tag: str) -> None:
+    """What would change for both tracks at once is refused at 2, with the difference, and nothing was touched."""
+    refused = REFUSED[change]
+    with lab.lend("refusals", lab.service) as service:
+        _assert_refused(service.having(values={**refused.values, "pod": {"env": {"NEW": "1"}}}), tag, refused.named)
+
+
+def _assert_refused(service: Service, tag: str, named: tuple[str, ...]) -> None:
+    before = service.snapshot()
+    run = service.stage(2, tag).expect(3, "refused")
+    error = run.answer["error"]
+    told = json.dumps(error)
+    assert all(name in told for name in named), run.text
+    assert error["happened"]
+    assert error["means"]
+    assert error["do_next"]
+    assert run.answer["changed"] is False
+    assert service.snapshot() == before
+
+
+def _random(data: str) -> str:
+    return f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: random}}\ndata: {{{data}}}\n"
+
+
+UNSTEADY = {
+    "a random value in a ConfigMap": (
+        (("templates/random.yaml", "", _random('value: "{{ randAlphaNum 8 }}"')),),
+        ("ConfigMap/random", "data.value"),
+    ),
+    "the time in a ConfigMap": (
+        (("templates/random.yaml", "", _random('value: "{{ now | unixEpoch }}.{{ now.Nanosecond }}"')),),
+        ("ConfigMap/random", "data.value"),
+    ),
+    "a random label on the pods": (
+        (("templates/_pod.tpl", LABELS, LABELS + "\n    random: {{ randAlphaNum 8 | quote }}"),),
+        ("random",),
+    ),
+}
+
+
+@pytest.mark.parametrize("chart", UNSTEADY)
+@pytest.mark.matrix
+def test_a_chart_that_renders_differently_each_time_is_refused(fresh: Service, tmp_path: Path, chart: str) -> None:
+    """A chart with `randAlphaNum` or `now` would change things at every step: it is refused before the first one."""
+    changes, named = UNSTEADY[chart]
+    service = fresh.having(chart=copy_chart(tmp_path, *changes))
+    installed = service.stage(1, "83")
+    if installed.code == 0:
+        _assert_refused(service, "84", named)
+    else:
+        assert installed.expect(3, "refused").answer["changed"] is False
+
+
+PINNED = "{{- $pinned := get ((.root.Values.release).pods | default dict) .track -}}"
+NO_PINS = ("templates/_pod.tpl", PINNED, '{{- $pinned := "" -}}')
+
+
+@pytest.mark.matrix
+def test_a_chart_without_release_pods_is_refused_beyond_tags(fresh: Service, tmp_path: Path) -> None:
+    """A chart that cannot keep production's pods as they are releases new tags, and is refused anything more."""
+    service = fresh.having(chart=copy_chart(tmp_path, NO_PINS))
+    service.install("83")
+    _assert_refused(service.having(values={"pod": {"env": {"NEW": "1"}}}), "84", (f"Deployment/{RELEASE}", "NEW"))
+    service.stage(2, "84").expect(0, "done")
+    service.check(Release("83", "84").at(2))
+    service.rollback().expect(0, "done")
+
+
+@pytest.mark.matrix
+def test_an_allowed_shared_change_is_the_first_step(steady: Service) -> None:
+    """With `--allow` the shared change is made first and by itself at stage 2; a rollback leaves it, and says so."""
+    service = steady.having(values={"trackHeader": "x-track"})
+    run = service.stage(2, "84", "--allow", ROUTE).expect(0, "done")
+    upgrades = [step for step in run.answer["steps"] if step.startswith("helm upgrade")]
+    assert ROUTE in upgrades[0]
+    assert "no pod and no weight changes" in upgrades[0]
+    service.check(Release("83", "84").at(2))
+    assert _header(service) == "x-track"
+    back = service.rollback().expect(0, "done")
+    assert ROUTE in back.text
+    service.check(Release("83", "84").rolled_back)
+    assert _header(service) == "x-track"
+
+
+@pytest.mark.matrix
+def test_an_allowed_shared_change_without_new_pods(steady: Service) -> None:
+    """A shared change alone is made at stage 2 and restarts no pod; the other stages have nothing to do."""
+    service, pods = steady.having(values={"trackHeader": "x-track"}), steady.pods("production")
+    service.stage(2, "83", "--allow", ROUTE).expect(0, "done")
+    assert _header(service) == "x-track"
+    assert (service.pods("production"), service.pods("canary")) == (pods, {})
+    for stage in (3, 7):
+        assert service.stage(stage, "83").expect(0).answer["changed"] is False
+
+
+def _header(service: Service) -> str:
+    (route,) = service.read("virtualservices.networking.istio.io")
+    (name,) = route["spec"]["http"][0]["route"][0]["headers"]["response"]["set"]
+    return str(name)
