@@ -1,0 +1,1 @@
+"""The demo itself: its answers at a gate, its picture, and that it leaves nothing."""
