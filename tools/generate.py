@@ -77,7 +77,7 @@ def reference() -> str:
         "## Exit codes\n\n" + _table(("code", ""), ((str(code), text) for code, text in _exit_codes().items())),
         "## Results\n\n" + _table(("result", ""), ((f"`{result.value}`", text) for result, text in _results().items())),
         "## Outputs\n\n"
-        "The fields of `--output json` of `stage` and `rollback`, there with `_` for `-`, besides `because`, `notes`, `steps` "
+        "The fields of `--output json` of `stage` and `rollback`, besides `because`, `notes`, `steps` "
         "and, after a failure, `error`.\n\n"
         + _table(("output", ""), ((f"`{name}`", _output(name)) for name in _names())),
     ]

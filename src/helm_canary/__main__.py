@@ -15,12 +15,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from helm_canary import __version__
-from helm_canary.errors import CanaryError, CancelledError, UsageError
+from helm_canary.errors import CanaryError, CancelledError, UnexpectedError, UsageError
 from helm_canary.options import TABLE, Command, Kind, Option, Options, gather, resolve
 
 if TYPE_CHECKING:
     from helm_canary.ci.console import Console
     from helm_canary.commands import Answer
+    from helm_canary.process import Processes
 
 SUMMARIES = {
     Command.STAGE: "bring the release to a stage; does nothing, and says so, if it is there",
@@ -118,6 +119,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _end(error, output)
     except BrokenPipeError:
         return 5
+    except Exception as error:
+        import traceback
+
+        lines = "".join(traceback.format_exception(error)).splitlines()
+        return _end(UnexpectedError.of(error, tuple(lines)), output)
 
 
 def _wanted_output(arguments: Sequence[str], environment: Mapping[str, str]) -> str:
@@ -158,12 +164,13 @@ def _is_passed_on(name: str) -> bool:
     return name in PASSED_ON or (name.startswith(PASSED_PREFIX) and not name.startswith(NOT_PASSED_ON))
 
 
-def _listen(processes: object) -> None:
+def _listen(processes: Processes) -> None:
     """SIGINT and SIGTERM end the command in order: once, as an error like any other."""
 
     def cancelled(number: int, frame: object) -> NoReturn:
         for later in (signal.SIGINT, signal.SIGTERM):
             signal.signal(later, signal.SIG_IGN)
+        processes.interrupt()
         raise CancelledError(
             f"Cancelled by {signal.Signals(number).name}.", "", "Run the same command again, or `helm-canary rollback`."
         )

@@ -1,6 +1,7 @@
 """Every error that a user can see: its exit code, its result word, and its three parts.
 
-A message says what happened, what it usually means and what to do next. `__main__` catches `CanaryError` and nothing else.
+A message says what happened, what it usually means and what to do next. `__main__` catches `CanaryError`; any other exception
+is an error of this program, and is told as an `UnexpectedError`.
 """
 
 from __future__ import annotations
@@ -84,6 +85,19 @@ class VerificationError(CanaryError):
 
     exit_code = 6
     result = Result.VERIFICATION_FAILED
+
+
+class UnexpectedError(CanaryError):
+    """An error in this program itself; what had been done by then is not known."""
+
+    @classmethod
+    def of(cls, error: Exception, trace: tuple[str, ...]) -> UnexpectedError:
+        return cls(
+            f"helm-canary itself failed: {type(error).__name__}: {error}",
+            "This is an error in helm-canary. Where the traffic is was not read.",
+            "Look at `helm-canary status`; then report this with the lines below.",
+            trace,
+        )
 
 
 class CancelledError(CanaryError):

@@ -77,7 +77,7 @@ from helm_canary.ports import Clock, ClusterPort, HelmPort, ProxiesPort, Reporte
 from helm_canary.record import from_values, release_values, to_text
 from helm_canary.waits import WaitFailedError, Waits
 
-# What was checked so long before a write is checked again.
+# A rendering so old is made again: what `lookup` in a chart reads may have changed.
 STALE_AFTER_S = 10.0
 
 
@@ -100,6 +100,23 @@ class Facts:
     observed: Observed
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Prepared:
+    """A rendering that began while a wait before its upgrade ran; of use for as long as `lookup` answers are fresh."""
+
+    step: Upgrade
+    began: float
+    objects: Future[tuple[Object, ...]] = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Written:
+    """An upgrade that Helm has done, and the reading of what came of it, on its way."""
+
+    step: Upgrade
+    reading: Future[tuple[Stored, Live]] = field(repr=False)
+
+
 @dataclass
 class Execution:
     """One command on one release. The ports are given; `proxies_for` makes the port once the chart's shape is known."""
@@ -120,14 +137,17 @@ class Execution:
     _proxies: ProxiesPort | None = None
     _waits: Waits | None = None
     _foreign_routes: Sequence[Mapping[str, Any]] = ()
+    _target: Version | None = None
+    _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4))
+    _prepared: _Prepared | None = None
+    _written: _Written | None = None
 
     # --- commands ----------------------------------------------------------------------------------------------------
 
     def stage(self) -> Outcome:
         """Bring the release to the stage that the options name."""
         rendered, facts = self.read_for_stage()
-        wanted = self.wanted_stage(rendered, self.options.stage)
-        return self._carry_out(wanted, facts, rendered.version)
+        return self._carry_out(self.wanted_stage(rendered, self.options.stage), facts)
 
     def rollback(self) -> Outcome:
         """Undo the release under way, or the last finished one, with the chart that is stored in the cluster."""
@@ -137,7 +157,7 @@ class Execution:
             # The record goes on naming the chart that the release was made with, not what the caller has here.
             made = facts.observed.record.by
             by = replace(by, chart=made.chart, chart_digest=made.chart_digest, commit=made.commit)
-        return self._carry_out(WantedRollback(of=self.options.of, by=by), facts, None)
+        return self._carry_out(WantedRollback(of=self.options.of, by=by), facts)
 
     def wanted_stage(self, rendered: Rendered, number: int) -> WantedStage:
         return WantedStage(
@@ -165,9 +185,10 @@ class Execution:
             for job in jobs:
                 job.result()
             target = rendered.result()
+        self._target = target.version
         shape = self._adopt_shape(target.shape, facts_read[1], target.objects)
         shared = self._shared_changes(facts_read[0], facts_read[1], shape, target)
-        return target, self._facts_of(*facts_read, shape, target=target.version, shared=shared, rendered=target.objects)
+        return target, self._facts_of(*facts_read, shared=shared, rendered=target.objects)
 
     def _render(self, tag: str) -> Rendered:
         manifest = self.helm.rendered(native_arguments(tag), NO_RECORD)
@@ -194,7 +215,8 @@ class Execution:
             shape = replace(shape, container=_container(objects, shape, tag))
         if self.options.command.value == "rollback":
             self._source = self._stored_source(stored)
-        return self._facts_of(stored, live, self._adopt_shape(shape, live, objects))
+        self._adopt_shape(shape, live, objects)
+        return self._facts_of(stored, live)
 
     def _stored_source(self, stored: Stored) -> ChartSource:
         """What a rollback renders: the chart and values in the cluster; only subcharts must come from the caller."""
@@ -216,10 +238,18 @@ class Execution:
         self._proxies.find([*own, *live.of_kind("Gateway")])
         return shape
 
-    def _facts_of(self, stored: Stored, live: Live, shape: Shape, *, target: Version | None = None,
-                  shared: tuple[str, ...] = (), rendered: Sequence[Object] = ()) -> Facts:  # fmt: skip
+    def _facts_of(
+        self, stored: Stored, live: Live, *, shared: tuple[str, ...] = (), rendered: Sequence[Object] = ()
+    ) -> Facts:
+        shape = self._known_shape()
         observed = observe(
-            stored, live, shape, target=target, shared=shared, foreign_routes=self._foreign_routes, rendered=rendered
+            stored,
+            live,
+            shape,
+            target=self._target,
+            shared=shared,
+            foreign_routes=self._foreign_routes,
+            rendered=rendered,
         )
         facts = Facts(stored=stored, live=live, observed=observed)
         self._facts = facts
@@ -239,11 +269,13 @@ class Execution:
         self._waits.stored = stored
         return facts
 
-    def _read_again(self, target: Version | None) -> Facts:
-        assert self._shape is not None
+    def _read_again(self) -> Facts:
+        return self._facts_of(*self._read())
+
+    def _read(self) -> tuple[Stored, Live]:
         with ThreadPoolExecutor(2) as pool:
             stored, live = pool.submit(self.helm.read), pool.submit(self.cluster.read)
-            return self._facts_of(stored.result(), live.result(), self._shape, target=target)
+            return stored.result(), live.result()
 
     def _shared_changes(self, stored: Stored, live: Live, shape: Shape, target: Rendered) -> tuple[str, ...]:
         """The objects that `--allow` names and that chart and values would change now; only the first canary stage asks."""
@@ -285,7 +317,7 @@ class Execution:
             )
         return made
 
-    def _carry_out(self, wanted: Wanted, facts: Facts, target: Version | None) -> Outcome:
+    def _carry_out(self, wanted: Wanted, facts: Facts) -> Outcome:
         made = self.make_plan(wanted, facts)
         self.report.plan(made)
         if self.options.dry_run:
@@ -293,17 +325,17 @@ class Execution:
         try:
             for number, step in enumerate(made.steps, start=1):
                 self.report.step(number, len(made.steps), step)
-                self._take(step, target)
+                self._prepare(made.steps[number - 1 :])
+                self._take(step)
+            self._settle()
             if self.changed and not isinstance(made.steps[-1], Upgrade):
-                self._read_again(target)
+                self._read_again()
             facts = self._facts or facts
             self._check_arrived(wanted, facts)
-        except CancelledError as error:
-            raise self._failed(error, target) from error
         except CanaryError as error:
             if isinstance(error, RefusedError) and not self.changed:
                 raise
-            raise self._failed(error, target) from error
+            raise self._failed(error) from error
         return self._outcome(made, facts.observed)
 
     def _check_arrived(self, wanted: Wanted, facts: Facts) -> None:
@@ -319,68 +351,97 @@ class Execution:
                 "Run the same command again.",
             )
 
-    def _take(self, step: Step, target: Version | None) -> None:
+    def _take(self, step: Step) -> None:
         assert self._waits is not None
+        if not isinstance(step, Prove):
+            self._settle()
         match step:
             case Upgrade():
-                self._apply(step, target)
+                self._apply(step)
             case WaitReady():
                 self._waits.ready(step)
             case Prove():
-                self._waits.prove(step)
+                self._waits.prove(step, meanwhile=self._settle_if_read)
+                self._settle()
             case Drain():
                 self._waits.drain(step)
             case Watch():
-                self._watch(step, target)
+                self._watch(step)
 
-    def _watch(self, step: Watch, target: Version | None) -> None:
+    def _watch(self, step: Watch) -> None:
         assert self._waits is not None
         try:
             self._waits.watch(step)
         except WaitFailedError as error:
-            facts = self._read_again(target)
+            facts = self._read_again()
             if not facts.observed.track(step.track.other).fully_ready:
                 raise
             self.report.note(f"{error.happened} Its traffic goes back to the {step.track.other.value}.")
             for rescue in step.on_failure:
-                self._take(rescue, target)
+                self._take(rescue)
             raise
 
-    def _apply(self, step: Upgrade, target: Version | None) -> None:
+    def _prepare(self, steps: Sequence[Step]) -> None:
+        """While the first of these is waited for, the upgrade after it is rendered."""
+        if isinstance(steps[0], Upgrade) or self._facts is None:
+            return
+        following = next((step for step in steps if isinstance(step, Upgrade)), None)
+        if following is not None and not following.at_once:
+            guess = _with_live_replicas(following, self._facts)
+            if self._prepared is None or self._prepared.step != guess:
+                objects = self._pool.submit(self._rendered, guess)
+                self._prepared = _Prepared(step=guess, began=self.clock.now(), objects=objects)
+
+    def _apply(self, step: Upgrade) -> None:
         before = self._facts
         assert before is not None
-        step = _with_live_replicas(step, before) if step.at_once else self._guarded(step, before, target)
+        step = _with_live_replicas(step, before) if step.at_once else self._guarded(step, before)
         self.changed = True
         self.helm.upgrade(step, self._source)
-        facts = self._read_again(target)
-        self._check_written(step, facts)
+        self._written = _Written(step=step, reading=self._pool.submit(self._read))
 
-    def _guarded(self, step: Upgrade, before: Facts, target: Version | None) -> Upgrade:
-        """The step with the live replicas, once everything that must hold before a write was seen to hold."""
-        with ThreadPoolExecutor(1) as pool:
-            guessed = _with_live_replicas(step, before)
-            rendering = pool.submit(self._rendered, guessed)
-            facts = self._read_again(target)
-            self._check_still_ours(before, facts)
-            step = _with_live_replicas(step, facts)
-            objects = rendering.result() if step == guessed else self._rendered(step)
-        began = self.clock.now()
-        with ThreadPoolExecutor(1) as pool:
-            trying = pool.submit(self._try, step, facts.stored, objects)
-            self._check_readiness(step)
-            found = unwanted(trying.result(), step, self._known_shape(), self.options.allow)
+    def _settle_if_read(self) -> None:
+        if self._written is not None and self._written.reading.done():
+            self._settle()
+
+    def _settle(self) -> None:
+        """Rule 6: what the last upgrade wrote is read back. The proof of its weights needs no reading and runs meanwhile."""
+        if self._written is not None:
+            written, self._written = self._written, None
+            self._check_written(written.step, self._facts_of(*written.reading.result()))
+
+    def _guarded(self, asked: Upgrade, before: Facts) -> Upgrade:
+        """The step with the live replicas, once everything that must hold before a write was seen to hold.
+
+        The try on the API server takes longest, so it goes with the replicas of the last reading, beside a new one.
+        """
+        step = _with_live_replicas(asked, before)
+        objects = self._objects_of(step)
+        trying = self._pool.submit(self._try, step, before.stored, objects)
+        facts = self._read_again()
+        self._check_still_ours(before, facts)
+        waited = self._check_readiness(step, facts.live)
+        differing = trying.result()
+        if waited or _with_live_replicas(asked, facts) != step:
+            return self._guarded(asked, facts)
+        found = unwanted(differing, step, self._known_shape(), self.options.allow)
         if found:
             raise _too_much(step, found)
-        if self.clock.now() - began > STALE_AFTER_S:
-            return self._guarded(step, facts, target)
         return step
+
+    def _objects_of(self, step: Upgrade) -> tuple[Object, ...]:
+        prepared, self._prepared = self._prepared, None
+        if prepared and prepared.step == step and self.clock.now() - prepared.began <= STALE_AFTER_S:
+            return prepared.objects.result()
+        return self._rendered(step)
 
     def _known_shape(self) -> Shape:
         assert self._shape is not None
         return self._shape
 
-    def _check_still_ours(self, before: Facts | None, facts: Facts) -> None:
-        if before is None or before.observed.revision == facts.observed.revision:
+    @staticmethod
+    def _check_still_ours(before: Facts, facts: Facts) -> None:
+        if before.observed.revision == facts.observed.revision:
             return
         raise RefusedError(
             f"Helm revision {facts.observed.revision} was written by somebody else while this command ran "
@@ -389,20 +450,20 @@ class Execution:
             "Wait for the other one, look at `helm-canary status`, then run the stage again.",
         )
 
-    def _check_readiness(self, step: Upgrade) -> None:
-        """Rule 1 once more, at the last moment and with what the proxies know: the plan may be minutes old."""
+    def _check_readiness(self, step: Upgrade, live: Live) -> bool:
+        """Rule 1 once more, at the last moment and with what the proxies know; whether that had to be waited for."""
         assert self._waits is not None
         assert self._facts is not None
-        observed = self._facts.observed
+        observed, waited = self._facts.observed, False
         if step.change is not Change.WEIGHT or observed.asked is None:
-            return
+            return False
         for track in Track:
             state = observed.track(track)
             if step.split.of(track) > observed.asked.of(track) and state.version is not None:
                 enough = 1 if _is_early_return(step, track) else None
-                self._waits.ready(
-                    WaitReady(track=track, version=state.version, replicas=max(state.replicas, 1), enough=enough)
-                )
+                wait = WaitReady(track=track, version=state.version, replicas=max(state.replicas, 1), enough=enough)
+                waited |= not self._waits.ready(wait, live)
+        return waited
 
     def _rendered(self, step: Upgrade) -> tuple[Object, ...]:
         stdin = to_text({"release": release_values(step)})
@@ -437,10 +498,10 @@ class Execution:
 
     # --- ends --------------------------------------------------------------------------------------------------------
 
-    def _failed(self, error: CanaryError, target: Version | None) -> CanaryError:
+    def _failed(self, error: CanaryError) -> CanaryError:
         """The error with where the traffic is, and the exit code that follows from it."""
         try:
-            observed: Observed | None = self._read_again(target).observed
+            observed: Observed | None = self._read_again().observed
         except CanaryError:
             observed = None
         healthy = observed is not None and is_healthy(observed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import re
 import shlex
@@ -16,6 +17,8 @@ from dataclasses import dataclass, field
 from helm_canary.errors import ToolError, ToolMissingError, ToolTimeoutError
 
 GRACE_S = 3.0
+# Enough to say where the traffic is. A CI gives a cancelled step little more than five seconds in all.
+AFTER_INTERRUPT_S = 1.5
 OUTPUT_LINES_SHOWN = 20
 
 
@@ -62,13 +65,16 @@ class Processes:
     environment: Mapping[str, str]
     echo: Callable[[str], None] = lambda command: None
     _running: set[subprocess.Popen[bytes]] = field(default_factory=set)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    # A signal handler may need it while the thread it interrupts holds it.
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _longest_s: float = math.inf
 
     def run(self, arguments: Sequence[str], *, stdin: str = "", timeout_s: float = 60.0, shown: bool = False,
             check: bool = True) -> Completed:  # fmt: skip
         """Run to the end. Raises ToolMissingError, ToolTimeoutError, and ToolError for an exit code but 0 when `check`."""
         if shown:
             self.echo(shown_command(arguments))
+        timeout_s = min(timeout_s, self._longest_s)
         process = self._start(arguments)
         try:
             out, err = process.communicate(stdin.encode(), timeout=timeout_s)
@@ -110,6 +116,14 @@ class Processes:
         with self._lock:
             self._running.add(process)
         return process
+
+    def interrupt(self) -> None:
+        """The command was cancelled: ask all to end, without waiting, and give those that still start little time."""
+        self._longest_s = AFTER_INTERRUPT_S
+        with self._lock:
+            for process in self._running:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGTERM)
 
     def end_all(self) -> None:
         """End whatever still runs: SIGTERM first, so that helm can mark its revision, then SIGKILL."""

@@ -145,8 +145,8 @@ def outcome_text(outcome: Outcome) -> str:
 
 def outcome_json(outcome: Outcome) -> str:
     """The outputs as one JSON object, with the plan's steps or the error's three parts."""
-    body: dict[str, Any] = {key.replace("-", "_"): value for key, value in outputs(outcome).items()}
-    for key in ("production_weight", "canary_weight", "revision", "in_flight_cut", "stage_number"):
+    body: dict[str, Any] = dict(outputs(outcome))
+    for key in ("production-weight", "canary-weight", "revision", "in-flight-cut", "stage-number"):
         body[key] = int(body[key]) if body[key] else None
     body["changed"] = outcome.changed
     if outcome.plan:
@@ -167,9 +167,9 @@ def error_values(error: CanaryError) -> dict[str, Any]:
     return {
         "happened": error.happened,
         "means": error.means,
-        "do_next": error.do_next,
+        "do-next": error.do_next,
         "details": list(error.details),
-        "exit_code": error.exit_code,
+        "exit-code": error.exit_code,
     }
 
 
@@ -187,14 +187,14 @@ def status_values(observed: Observed, in_force: dict[str, str], proof: str) -> d
     stage = _stage_of(observed)
     values: dict[str, Any] = {
         "stage": stage[0],
-        "stage_number": int(stage[1]) if stage[1] else None,
+        "stage-number": int(stage[1]) if stage[1] else None,
         "direction": record.direction.value if record else None,
         "toward": record.toward if record else None,
-        "release_id": record.new.id if record else None,
-        "previous_tag": record.previous.tag if record and record.previous else None,
+        "release-id": record.new.id if record else None,
+        "previous-tag": record.previous.tag if record and record.previous else None,
         "revision": observed.revision,
-        "revision_applied": observed.applied,
-        "weights_in_force": in_force,
+        "revision-applied": observed.applied,
+        "weights-in-force": in_force,
         "proof": proof,
         "traffic": describe_traffic(observed),
     }
@@ -216,21 +216,21 @@ def status_values(observed: Observed, in_force: dict[str, str], proof: str) -> d
 
 
 def status_text(values: dict[str, Any]) -> str:
-    where = f"{values['stage_number']} ({values['stage']})" if values["stage"] else "no record"
+    where = f"{values['stage-number']} ({values['stage']})" if values["stage"] else "no record"
     lines = [f"stage       {where}, {values['direction'] or 'made without helm-canary'}"]
     if values["toward"] and values["toward"] != values["stage"] and values["direction"] in ("forward", "rolling-back"):
         lines.append(f"toward      {values['toward']}")
-    if values["release_id"]:
-        lines.append(f"release     {values['release_id']}, previous tag {values['previous_tag'] or 'none'}")
+    if values["release-id"]:
+        lines.append(f"release     {values['release-id']}, previous tag {values['previous-tag'] or 'none'}")
     for track in Track:
         of = values[track.value]
         lines.append(
             f"{track.value:<11} tag {of['tag']}, weight {of['weight']}, {of['ready']} of {of['replicas']} pods Ready"
         )
-    for pod, split in values["weights_in_force"].items():
+    for pod, split in values["weights-in-force"].items():
         lines.append(f"in force    {split} in {pod}")
     lines.append(f"proof       {values['proof']}")
-    lines.append(f"revision    {values['revision']}" + ("" if values["revision_applied"] else ", not applied whole"))
+    lines.append(f"revision    {values['revision']}" + ("" if values["revision-applied"] else ", not applied whole"))
     by = values.get("by") or {}
     if by:
         lines.append("by          " + ", ".join(f"{key} {value}" for key, value in by.items()))

@@ -106,7 +106,7 @@ def judge(replies: list[Reply], asked: Mapping[str, int]) -> dict[str, object]:
         "status": {str(status) if status else "no answer": count for status, count in sorted(statuses.items())},
         "split": dict(tracks),
         "asked": dict(asked),
-        "latency_ms": {
+        "latency-ms": {
             name: round(latencies[min(int(len(latencies) * share), len(latencies) - 1)], 1)
             for name, share in (("p50", 0.50), ("p95", 0.95), ("p99", 0.99))
         },

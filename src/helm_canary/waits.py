@@ -5,7 +5,7 @@ Each says all the time what it waits for and since when. None decides what comes
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,12 +55,15 @@ class Waits:
 
     # --- Ready -------------------------------------------------------------------------------------------------------
 
-    def ready(self, step: WaitReady) -> None:
-        """Rule 1: every pod updated and available, and known to every proxy that can be read."""
-        began, live = self.clock.now(), None
+    def ready(self, step: WaitReady, live: Live | None = None) -> bool:
+        """Rule 1: every pod updated and available, and known to every proxy that can be read. True: so at the first look.
+
+        `live` is what was read just now.
+        """
+        began, at_once = self.clock.now(), True
         what = f"{step.track.value} to be Ready at {step.version.tag}"
         while True:
-            live = self.cluster.read()
+            live = live or self.cluster.read()
             state = self._state(live, step.track)
             enough = step.replicas if step.enough is None else step.enough
             done = state.version == step.version and state.ready >= enough
@@ -70,13 +73,14 @@ class Waits:
             if done:
                 known = self._known_endpoints(step.track)
                 if known is None or known >= min(state.ready, enough):
-                    return
+                    return at_once
                 detail += f", a gateway knows {known}"
             waited = self.clock.now() - began
             self.report.waiting(what, detail, waited)
             if waited > self.timeout_s:
                 raise self._not_ready(live, step, state, waited)
             self.clock.sleep(SLOW_POLL_S)
+            live, at_once = None, False
 
     def _state(self, live: Live, track: Track) -> TrackState:
         return observe(self.stored, live, self.shape).track(track)
@@ -113,11 +117,11 @@ class Waits:
 
     # --- in force ----------------------------------------------------------------------------------------------------
 
-    def prove(self, step: Prove) -> None:
-        """Wait until every proxy has the weights; how well that is known goes into `proof`."""
+    def prove(self, step: Prove, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Wait until every proxy has the weights; how well that is known goes into `proof`. `meanwhile` may raise."""
         mode = self.mode
         if mode in ("auto", "proxies"):
-            if self._prove_by_proxies(step.split):
+            if self._prove_by_proxies(step.split, meanwhile):
                 return
             mode = "requests" if mode == "auto" else "wait"
         self._weaken("unproven")
@@ -126,7 +130,7 @@ class Waits:
         self.say_once(f"The weights cannot be proven; each time {self.drain_s:g} s are waited instead.")
         self._pass_time(f"the weights {step.split} to be in force", self.drain_s)
 
-    def _prove_by_proxies(self, split: Split) -> bool:
+    def _prove_by_proxies(self, split: Split, meanwhile: Callable[[], None]) -> bool:
         """True when decided by the proxies; False when none can be asked."""
         began = self.clock.now()
         what = f"the weights {split} (production/canary) in every gateway"
@@ -148,6 +152,7 @@ class Waits:
             if not other and waited > self.drain_s:
                 return self._leave_out(silent, len(answers))
             self.report.waiting(what, _who_differs(other, silent), waited)
+            meanwhile()
             if other and waited > self.timeout_s:
                 raise _not_in_force(split, _who_differs(other, silent), waited)
             self.clock.sleep(POLL_S)

@@ -208,6 +208,21 @@ def test_end_all_ends_what_runs_in_other_threads(processes: Processes, tmp_path:
     processes.end_all()
 
 
+def test_an_interrupt_ends_what_runs_and_leaves_little_time(processes: Processes, tmp_path: Path) -> None:
+    """After a cancel no child goes on, in whatever thread, and one that starts later cannot hold the end up."""
+    mark = tmp_path / "pid"
+    waits = f"import os, pathlib, time; pathlib.Path({str(mark)!r}).write_text(str(os.getpid())); time.sleep(60)"
+    thread = threading.Thread(target=lambda: processes.run(script(waits), check=False))
+    thread.start()
+    while thread.is_alive() and not (mark.exists() and mark.read_text()):
+        time.sleep(0.02)
+    processes.interrupt()
+    assert ends(int(mark.read_text()))
+    thread.join()
+    with pytest.raises(ToolTimeoutError, match=r"within 1\.5 s"):
+        processes.run(script("import time; time.sleep(60)"))
+
+
 def test_a_signal_at_the_terminal_does_not_reach_the_child() -> None:
     """Ctrl-C goes to the whole foreground group: the child is in one of its own, so that it is ended in order."""
     text = f"""

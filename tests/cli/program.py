@@ -115,7 +115,7 @@ def check_refusal(ran: Ran, code: int, result: str, *needles: str) -> None:
     assert ran.answer["result"] == result, ran
     assert ran.answer["changed"] is False, ran
     error = ran.answer["error"]
-    assert error["exit_code"] == code, ran
-    assert all(error[part] for part in ("happened", "means", "do_next")), ran
+    assert error["exit-code"] == code, ran
+    assert all(error[part] for part in ("happened", "means", "do-next")), ran
     for needle in needles:
         assert needle in ran.stderr, f"{needle!r} is not in\n{ran}"

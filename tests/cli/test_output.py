@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from helm_canary import __main__ as program
 from tests.cli.charts import VALUES, write_chart
 from tests.cli.conftest import REPOSITORY
 from tests.cli.program import CHART, Ran, Service, run
@@ -21,22 +22,22 @@ if TYPE_CHECKING:
 
 NUMBER, TEXT, LIST = (int, type(None)), (str,), (list,)
 OUTCOME: dict[str, tuple[type, ...]] = {
-    "result": TEXT, "changed": (bool,), "stage": TEXT, "stage_number": NUMBER, "release_id": TEXT, "tag": TEXT,
-    "previous_tag": TEXT, "production_tag": TEXT, "production_weight": NUMBER, "canary_tag": TEXT, "canary_weight": NUMBER,
-    "revision": NUMBER, "traffic": TEXT, "proof": TEXT, "in_flight_cut": (int,),
+    "result": TEXT, "changed": (bool,), "stage": TEXT, "stage-number": NUMBER, "release-id": TEXT, "tag": TEXT,
+    "previous-tag": TEXT, "production-tag": TEXT, "production-weight": NUMBER, "canary-tag": TEXT, "canary-weight": NUMBER,
+    "revision": NUMBER, "traffic": TEXT, "proof": TEXT, "in-flight-cut": (int,),
 }  # fmt: skip
 PLANNED = {"because": TEXT, "notes": LIST, "steps": LIST}
 FAILED: dict[str, tuple[type, ...]] = {"error": (dict,)}
-ERROR = {"happened": TEXT, "means": TEXT, "do_next": TEXT, "details": LIST, "exit_code": (int,)}
+ERROR = {"happened": TEXT, "means": TEXT, "do-next": TEXT, "details": LIST, "exit-code": (int,)}
 STATUS: dict[str, tuple[type, ...]] = {
-    "stage": TEXT, "stage_number": NUMBER, "direction": (str, type(None)), "toward": (str, type(None)),
-    "release_id": (str, type(None)), "previous_tag": (str, type(None)), "revision": (int,), "revision_applied": (bool,),
-    "weights_in_force": (dict,), "proof": TEXT, "traffic": TEXT, "production": (dict,), "canary": (dict,), "by": (dict,),
+    "stage": TEXT, "stage-number": NUMBER, "direction": (str, type(None)), "toward": (str, type(None)),
+    "release-id": (str, type(None)), "previous-tag": (str, type(None)), "revision": (int,), "revision-applied": (bool,),
+    "weights-in-force": (dict,), "proof": TEXT, "traffic": TEXT, "production": (dict,), "canary": (dict,), "by": (dict,),
     "since": TEXT, "history": LIST, "differences": LIST, "obstacles": LIST,
 }  # fmt: skip
 TRACK: dict[str, tuple[type, ...]] = {"tag": TEXT, "weight": NUMBER, "replicas": (int,), "ready": (int,)}
 VERIFY: dict[str, tuple[type, ...]] = {
-    "result": TEXT, "requests": (int,), "status": (dict,), "split": (dict,), "asked": (dict,), "latency_ms": (dict,),
+    "result": TEXT, "requests": (int,), "status": (dict,), "split": (dict,), "asked": (dict,), "latency-ms": (dict,),
 }  # fmt: skip
 CODES = {"done": 0, "nothing": 0, "already-past": 0, "first-install": 0, "usage": 2, "refused": 3, "failed": 4}
 TRAFFIC, PROOFS = {"production", "canary", "split", "unknown"}, {"proven", "gateways", "unproven"}
@@ -60,7 +61,7 @@ def check_outcome(ran: Ran, result: str, **expected: object) -> dict[str, Any]:
     assert body["proof"] in PROOFS
     if "error" in body:
         check_shape(body["error"], ERROR)
-        assert body["error"]["exit_code"] == ran.code
+        assert body["error"]["exit-code"] == ran.code
     assert {key: body[key] for key in expected} == expected, ran
     check_harmless(ran)
     return body
@@ -115,6 +116,25 @@ def test_a_plan_shows_no_secret() -> None:
         assert "shown" in ran.stdout
 
 
+def test_an_error_of_ours_is_told_in_three_parts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A bug ends with exit 5 and says so, with the lines to report; never with a bare traceback and exit 1."""
+
+    def broken(*_: object) -> int:
+        raise KeyError("weights")
+
+    monkeypatch.setattr(program, "read_arguments", broken)
+    assert program.main(["status", "--output", "json"]) == 5
+    answer, said = capsys.readouterr()
+    error = json.loads(answer)["error"]
+    assert error["happened"] == "helm-canary itself failed: KeyError: 'weights'"
+    assert error["means"]
+    assert error["do-next"]
+    assert "in broken" in said
+    assert json.loads(answer)["result"] == "failed"
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
 def test_a_log_of_another_encoding_is_no_reason_to_fail(encoding: str) -> None:
     """A character that the log cannot hold is written as an escape, after the work was done."""
@@ -140,10 +160,10 @@ def test_every_answer_of_a_release(make_service: Callable[..., Service], app: Ca
 
     steady = {
         "stage": "steady",
-        "stage_number": 1,
-        "production_tag": "83",
-        "production_weight": 100,
-        "canary_weight": 0,
+        "stage-number": 1,
+        "production-tag": "83",
+        "production-weight": 100,
+        "canary-weight": 0,
     }
     check_outcome(
         service.stage("1", "83"), "done", changed=True, traffic="production", previous_tag="", tag="83", **steady
@@ -153,11 +173,11 @@ def test_every_answer_of_a_release(make_service: Callable[..., Service], app: Ca
     dry = check_outcome(service.stage("2", "84", "--dry-run"), "nothing", changed=False, **steady)
     assert len(dry["steps"]) > 1
 
-    split = {"stage": "canary-10", "stage_number": 2, "production_tag": "83", "production_weight": 90, "canary_tag": "84",
-             "canary_weight": 10, "traffic": "split", "tag": "84", "previous_tag": "83"}  # fmt: skip
+    split = {"stage": "canary-10", "stage-number": 2, "production-tag": "83", "production-weight": 90, "canary-tag": "84",
+             "canary-weight": 10, "traffic": "split", "tag": "84", "previous-tag": "83"}  # fmt: skip
     hostile = "##vso[task.setvariable variable=x]1 ##[error]2 ::error::3"
     done = check_outcome(service.stage("2", "84", "--comment", hostile), "done", changed=True, proof="proven", **split)
-    assert re.fullmatch(r"84-[0-9a-f]{6}", done["release_id"])
+    assert re.fullmatch(r"84-[0-9a-f]{6}", done["release-id"])
     check_outcome(service.stage("canary-10", "84"), "nothing", changed=False, revision=done["revision"], **split)
     check_outcome(service.stage("1", "84"), "already-past", changed=False, **split)
     check_outcome(service.stage("4", "84"), "refused", changed=False)
@@ -186,10 +206,10 @@ def test_every_answer_of_a_release(make_service: Callable[..., Service], app: Ca
 
     check_outcome(service.json("rollback", "--of", "99"), "nothing", changed=False, **split)
     back = check_outcome(
-        service.json("rollback", "--of", done["release_id"]), "done", changed=True, traffic="production"
+        service.json("rollback", "--of", done["release-id"]), "done", changed=True, traffic="production"
     )
-    assert (back["stage"], back["production_tag"], back["canary_weight"]) == ("steady", "83", 0)
-    check_outcome(service.json("rollback", "--of", done["release_id"]), "nothing", changed=False)
+    assert (back["stage"], back["production-tag"], back["canary-weight"]) == ("steady", "83", 0)
+    check_outcome(service.json("rollback", "--of", done["release-id"]), "nothing", changed=False)
 
 
 @pytest.mark.cluster

@@ -133,11 +133,11 @@ def test_a_release_goes_on_without_the_rights(service: Service) -> None:
     more = (*VIEWER, *to_gateway(service))
 
     ran = service.stage("2", "84", *more)
-    assert (ran.code, ran.answer["proof"], ran.answer["canary_weight"]) == (0, "unproven", 10), ran
+    assert (ran.code, ran.answer["proof"], ran.answer["canary-weight"]) == (0, "unproven", 10), ran
     assert "of 60." in ran.stderr
 
     ran = service.json("rollback", *more)
-    assert (ran.code, ran.answer["proof"], ran.answer["canary_weight"]) == (0, "unproven", 0), ran
+    assert (ran.code, ran.answer["proof"], ran.answer["canary-weight"]) == (0, "unproven", 0), ran
 
 
 def test_without_any_gateway_nothing_is_proven(make_service: Callable[..., Service], app: Callable[..., None]) -> None:

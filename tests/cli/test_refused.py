@@ -220,7 +220,7 @@ def test_weights_and_tags_of_a_values_file_give_way(steady: Service, tmp_path: P
     ran = steady.stage("1", "83", "--values", str(path))
 
     assert ran.code == 0, ran
-    assert (ran.answer["changed"], ran.answer["production_tag"], ran.answer["canary_weight"]) == (False, "83", 0)
+    assert (ran.answer["changed"], ran.answer["production-tag"], ran.answer["canary-weight"]) == (False, "83", 0)
 
 
 # --- programs ---------------------------------------------------------------------------------------------------------

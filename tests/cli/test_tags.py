@@ -44,25 +44,25 @@ def test_strange_tags_go_through_a_release(make_service: Callable[..., Service],
     app("0123", "17012345678", "1e5")
     service = make_service("tags")
 
-    assert service.stage("1", "0123").answer["production_tag"] == "0123"
+    assert service.stage("1", "0123").answer["production-tag"] == "0123"
     ran = service.stage("2", "17012345678", "--set", "pod.securityContext.fsGroup=1000650000,pod.env.LONG=17012345678")
     assert ran.code == 0, ran
     assert (service.image("production"), service.image("canary")) == (f"{REPOSITORY}:0123", f"{REPOSITORY}:17012345678")
     status = service.json("status").answer
-    assert (status["previous_tag"], status["production"]["tag"], status["canary"]["tag"]) == (
+    assert (status["previous-tag"], status["production"]["tag"], status["canary"]["tag"]) == (
         "0123",
         "0123",
         "17012345678",
     )
-    assert status["release_id"].startswith("17012345678-")
+    assert status["release-id"].startswith("17012345678-")
     assert status["differences"] == []
 
     back = service.json("rollback", "--of", "17012345678")
-    assert (back.code, back.answer["production_tag"], back.answer["canary_tag"]) == (0, "0123", "0123"), back
+    assert (back.code, back.answer["production-tag"], back.answer["canary-tag"]) == (0, "0123", "0123"), back
     assert (service.image("production"), service.image("canary")) == (f"{REPOSITORY}:0123", f"{REPOSITORY}:0123")
 
     ran = service.stage("2", "1e5")
-    assert (ran.code, ran.answer["canary_tag"], ran.answer["previous_tag"]) == (0, "1e5", "0123"), ran
+    assert (ran.code, ran.answer["canary-tag"], ran.answer["previous-tag"]) == (0, "1e5", "0123"), ran
     assert service.image("canary") == f"{REPOSITORY}:1e5"
 
 
@@ -85,4 +85,4 @@ def test_tags_of_a_values_file_are_read_back(
     assert service.image("production") == f"{REPOSITORY}:17012345678"
     assert service.json("status").answer["production"]["tag"] == "17012345678"
     ran = service.stage("2", "0123", "--values", str(values))
-    assert (ran.code, ran.answer["previous_tag"], ran.answer["canary_tag"]) == (0, "17012345678", "0123"), ran
+    assert (ran.code, ran.answer["previous-tag"], ran.answer["canary-tag"]) == (0, "17012345678", "0123"), ran

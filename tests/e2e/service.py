@@ -229,9 +229,9 @@ class Service:
             shown = said[track]
             assert (shown["tag"], shown["weight"], shown["replicas"]) == (wanted.tag, wanted.weight, wanted.replicas)
             assert shown["ready"] == wanted.replicas, said
-        assert (said["stage"], said["stage_number"], said["direction"]) == (state.name, state.number, state.direction)
-        assert len(said["weights_in_force"]) == gateways, said["weights_in_force"]
-        assert set(said["weights_in_force"].values()) == {state.split}, said["weights_in_force"]
+        assert (said["stage"], said["stage-number"], said["direction"]) == (state.name, state.number, state.direction)
+        assert len(said["weights-in-force"]) == gateways, said["weights-in-force"]
+        assert set(said["weights-in-force"].values()) == {state.split}, said["weights-in-force"]
         assert said["proof"] == proof, said
 
 
@@ -266,10 +266,11 @@ def copy_chart(folder: Path, *changes: tuple[str, str, str]) -> Path:
 
 
 def base_values(repository: str, host: str) -> dict[str, Any]:
-    """Two pods, routed by the gateways alone."""
+    """Two pods, routed by the gateways alone. Their requests are small: many services share a node of one or two CPUs."""
     image = {"repository": repository}
     return {
         "productionDeployment": {"replicaCount": 2, "image": image},
         "canaryDeployment": {"image": image},
+        "pod": {"resources": {"requests": {"cpu": "1m", "memory": "8Mi"}}},
         "gateway": {"mesh": False, "hosts": [host]},
     }

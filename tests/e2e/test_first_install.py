@@ -23,7 +23,7 @@ def test_stages_of_a_first_installation(fresh: Service) -> None:
         assert fresh.stage(stage, "83").expect(0, "first-install").answer["changed"] is False
     assert fresh.snapshot() == before
     refused = fresh.rollback().expect(3, "refused")
-    assert "stage" in refused.answer["error"]["do_next"]
+    assert "stage" in refused.answer["error"]["do-next"]
     assert fresh.snapshot() == before
 
 
@@ -31,7 +31,7 @@ def test_stages_of_a_first_installation(fresh: Service) -> None:
 def test_no_stage_but_the_first_on_nothing(fresh: Service, stage: int) -> None:
     """On nothing, a stage other than 1 is refused, names stage 1 as the way on, and leaves nothing behind."""
     refused = fresh.stage(stage, "83").expect(3, "refused")
-    assert "stage 1 --tag 83" in refused.answer["error"]["do_next"]
+    assert "stage 1 --tag 83" in refused.answer["error"]["do-next"]
     assert fresh.revision() == 0
     assert fresh.read("deployments") == []
 

@@ -32,7 +32,7 @@ def test_a_canary_that_is_never_ready(steady: Service, ledger: Ledger) -> None:
     assert all(move.by_version.keys() <= {"83"} for move in moves), "\n" + table(moves)
     check_split(moves[-1], release.rolled_back, ("83", "never"))
     answer = run.answer
-    assert (answer["production_tag"], answer["production_weight"], answer["traffic"]) == ("83", 100, "production")
+    assert (answer["production-tag"], answer["production-weight"], answer["traffic"]) == ("83", 100, "production")
     error = answer["error"]
     assert "production (83) has 100 %" in error["means"]
     assert "Canary is not Ready at never" in error["happened"]
@@ -41,7 +41,7 @@ def test_a_canary_that_is_never_ready(steady: Service, ledger: Ledger) -> None:
     assert "event: Unhealthy" in details
     assert "version never serves on :9080" in details
     assert all(detail in run.said for detail in error["details"]), "the text for people lacks what the JSON has"
-    assert back.answer["canary_tag"] == "83"
+    assert back.answer["canary-tag"] == "83"
     steady.stage(2, "84").expect(0, "done")
     steady.check(Release("83", "84").at(2))
 

@@ -54,9 +54,9 @@ class Walk:
         run = carry_out().expect(0, "done")
         self.hold(name, state)
         assert run.answer["changed"] is True
-        assert (run.answer["stage"], run.answer["stage_number"]) == (state.name, state.number)
+        assert (run.answer["stage"], run.answer["stage-number"]) == (state.name, state.number)
         assert run.answer["proof"] == self.proof, run.text
-        assert run.answer["in_flight_cut"] == 0, run.text
+        assert run.answer["in-flight-cut"] == 0, run.text
         return run
 
     def hold(self, name: str, state: State) -> None:

@@ -417,7 +417,8 @@ def _move(observed: Observed, wanted: WantedStage, record: Record, before: Stage
     if not draft.wrote and record.watched == arrived.watched and _is_at(observed, record, stage):
         arrived = replace(arrived, replicas=record.replicas)
     draft.settle(arrived, observed.applied, f"remember that {stage.name} is reached")
-    return _planned(draft, stage, f"The release {record.new.id} is at {stage}, as asked.")
+    at = "goes to" if draft.wrote else "is at"
+    return _planned(draft, stage, f"The release {record.new.id} {at} {stage}.")
 
 
 def _replicas_now(observed: Observed, record: Record) -> int:
