@@ -210,11 +210,8 @@ class Service:
         }
 
     def snapshot(self) -> dict[str, str]:
-        """KIND/NAME -> resource version of everything that a release is made of."""
-        return {
-            f"{item['kind']}/{item['metadata']['name']}": item["metadata"]["resourceVersion"]
-            for item in self.read(KINDS)
-        }
+        """KIND/NAME -> all of everything that a release is made of, but what its controllers go on counting."""
+        return {f"{item['kind']}/{item['metadata']['name']}": _lasting(item) for item in self.read(KINDS)}
 
     def revision(self) -> int:
         """The number of Helm's newest revision; 0 without one."""
@@ -238,6 +235,13 @@ class Service:
 def image_tag(deployment: Mapping[str, Any]) -> str:
     image: str = deployment["spec"]["template"]["spec"]["containers"][0]["image"]
     return image.rpartition(":")[2]
+
+
+def _lasting(item: Mapping[str, Any]) -> str:
+    """Pods that end later still change a Deployment's status, and with that its resource version."""
+    metadata = {k: v for k, v in item["metadata"].items() if k not in ("resourceVersion", "managedFields")}
+    rest = {key: value for key, value in item.items() if key not in ("status", "metadata")}
+    return json.dumps({**rest, "metadata": metadata}, sort_keys=True)
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
