@@ -328,8 +328,8 @@ class Execution:
                 self._prepare(made.steps[number - 1 :])
                 self._take(step)
             self._settle()
-            if self.changed and not isinstance(made.steps[-1], Upgrade):
-                self._read_again()
+            if self.changed and isinstance(made.steps[-1], (WaitReady, Drain, Watch)):
+                self._read_again()  # these take long; the end of an upgrade, or of its proof, was just read
             facts = self._facts or facts
             self._check_arrived(wanted, facts)
         except CanaryError as error:
