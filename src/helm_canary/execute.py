@@ -6,6 +6,7 @@ tried on the API server, and refused if it would do more than its step is for; a
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -70,7 +71,7 @@ from helm_canary.manifest import (
     version_of,
     weighted_routes,
 )
-from helm_canary.observe import observe
+from helm_canary.observe import differences, observe
 from helm_canary.options import Options
 from helm_canary.outcome import Outcome, describe_traffic, is_healthy, traffic_of
 from helm_canary.ports import Clock, ClusterPort, HelmPort, ProxiesPort, Reporter, RequestsPort
@@ -427,6 +428,7 @@ class Execution:
         found = unwanted(differing, step, self._known_shape(), self.options.allow)
         if found:
             raise _too_much(step, found)
+        _check_same_pods(step, objects, self._known_shape())
         return step
 
     def _objects_of(self, step: Upgrade) -> tuple[Object, ...]:
@@ -470,9 +472,12 @@ class Execution:
         return parse_objects(self.helm.rendered(step_arguments(step), stdin, self._source))
 
     def _try(self, step: Upgrade, stored: Stored, objects: Sequence[Object]) -> list[Difference]:
-        """What an upgrade would change, by a dry run on the API server with Helm's own field manager."""
+        """What an upgrade would change, by a dry run on the API server with Helm's own field manager.
+
+        Of an installation: what comes out otherwise when it is rendered once more.
+        """
         if step.change is Change.INSTALL:
-            return []
+            return compare(objects, self._rendered(step), objects, objects)
         namespace = self.options.namespace
         live, would = self.cluster.dry_run(as_helm_applies(objects, self.options.release, namespace))
         written = parse_objects(stored.newest.manifest) if stored.newest else ()
@@ -617,8 +622,34 @@ def _is_early_return(step: Upgrade, track: Track) -> bool:
     return going_back and track is Track.PRODUCTION
 
 
+def _check_same_pods(step: Upgrade, objects: Sequence[Object], shape: Shape) -> None:
+    """Raises RefusedError where chart and values do not render the version that was planned a moment ago."""
+    for track in Track:
+        version = step.target(track).version
+        planned, now = json.loads(version.template(track)), template_of(objects, shape, track)
+        if version == step.native and now != planned:
+            where = f"Deployment/{shape.deployment(track)}"
+            raise _unsteady(
+                [
+                    Difference(where=where, path=f"spec.template.{path}", live=before, would=after)
+                    for path, before, after in differences(planned, now)
+                ]
+            )
+
+
+def _unsteady(found: Sequence[Difference]) -> RefusedError:
+    return RefusedError(
+        "The chart renders differently each time: " + ", ".join(dict.fromkeys(one.where for one in found)) + ".",
+        "`randAlphaNum`, `now`, a weight or the like is in it. Each stage renders the chart, and would change this each time.",
+        "Take it out. A value that `lookup` keeps once it is there may be installed with --allow KIND/NAME.",
+        tuple(map(str, found)),
+    )
+
+
 def _too_much(step: Upgrade, found: list[Difference]) -> RefusedError:
     names = list(dict.fromkeys(difference.where for difference in found))
+    if step.change is Change.INSTALL:
+        return _unsteady(found)
     return RefusedError(
         f"The step `{step.why}` would also change {', '.join(names)}.",
         "Chart or values differ from what is installed in more than the pods, the chart renders differently each time, or it "

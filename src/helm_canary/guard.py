@@ -80,7 +80,7 @@ def unwanted(found: Iterable[Difference], step: Upgrade, shape: Shape, allowed: 
 def _is_meant(difference: Difference, step: Upgrade, shape: Shape, allowed: Sequence[str]) -> bool:
     match step.change:
         case Change.INSTALL:
-            return True
+            return difference.where in allowed and not difference.where.startswith("Deployment/")
         case Change.WEIGHT:
             return difference.where == f"VirtualService/{shape.route}" and bool(WEIGHT_PATH.match(difference.path))
         case Change.SCALE:
