@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
+import socket
 import time
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -18,6 +21,8 @@ from helm_canary.core.stages import stages_for
 from helm_canary.errors import RefusedError
 from helm_canary.execute import Execution, Rendered, read_rendered
 from helm_canary.helm import ChartSource, Helm, chart_digest, native_arguments
+from helm_canary.holding import Holding
+from helm_canary.lease import Lease
 from helm_canary.manifest import Shape, check_values
 from helm_canary.options import Command, Options
 from helm_canary.outcome import Outcome
@@ -94,18 +99,42 @@ def _wire(options: Options, edge: Edge) -> tuple[Options, Execution, Requests]:
         requests.gateways = found
         return found
 
+    helm, clock, by = _helm(options, edge, connection), _SystemClock(), _provenance(options, edge.environment)
     execution = Execution(
         options=options,
-        helm=_helm(options, edge, connection),
+        helm=helm,
         cluster=Cluster(processes=edge.processes, connection=connection),
         proxies_for=proxies_for,
         requests=requests,
-        clock=_SystemClock(),
+        clock=clock,
         report=edge.report,
-        by=_provenance(options, edge.environment),
+        by=by,
         workspace=Path(edge.workspace),
+        holding=Holding(
+            lease=_lease(options, edge, connection, by),
+            helm=helm,
+            clock=clock,
+            report=edge.report,
+            takes_over=options.command is Command.ROLLBACK,
+            now=lambda: datetime.now(timezone.utc),
+        ),
     )
+    edge.processes.patience_s = options.timeout_s
+    edge.processes.away = lambda since_s: edge.report.waiting("the API server to answer again", "it is away", since_s)
     return options, execution, requests
+
+
+def _lease(options: Options, edge: Edge, connection: Connection, by: Provenance) -> Lease:
+    stage = f" {options.stage}" if options.command is Command.STAGE else ""
+    return Lease(
+        processes=edge.processes,
+        connection=connection,
+        release=options.release,
+        identity=f"{socket.gethostname()}_{os.getpid()}_{uuid.uuid4().hex[:8]}",
+        command=options.command.value + stage,
+        by=by,
+        on_lost=edge.processes.ask_to_end,
+    )
 
 
 def _helm(options: Options, edge: Edge, connection: Connection) -> Helm:

@@ -60,6 +60,7 @@ from helm_canary.helm import (
     write_chart,
     write_values,
 )
+from helm_canary.holding import Holding, PlanAnewError
 from helm_canary.manifest import (
     Object,
     Shape,
@@ -72,14 +73,18 @@ from helm_canary.manifest import (
     weighted_routes,
 )
 from helm_canary.observe import differences, observe
-from helm_canary.options import Options
+from helm_canary.options import Command, Options
 from helm_canary.outcome import Outcome, describe_traffic, is_healthy, traffic_of
-from helm_canary.ports import Clock, ClusterPort, HelmPort, ProxiesPort, Reporter, RequestsPort
+from helm_canary.ports import Clock, ClusterPort, HelmPort, LeasePort, ProxiesPort, Reporter, RequestsPort
+from helm_canary.process import is_away
 from helm_canary.record import from_values, release_values, to_text
 from helm_canary.waits import WaitFailedError, Waits
 
 # A rendering so old is made again: what `lookup` in a chart reads may have changed.
 STALE_AFTER_S = 10.0
+MOST_PLANS = 10
+# What helm says where another one writes the same release at the same time.
+ANOTHER_HELM = ("another operation", "already exists", "cannot re-use a name")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +136,7 @@ class Execution:
     report: Reporter
     by: Provenance
     workspace: Path
+    holding: Holding
     changed: bool = False
     _source: ChartSource | None = None
     _shape: Shape | None = None
@@ -148,7 +154,7 @@ class Execution:
     def stage(self) -> Outcome:
         """Bring the release to the stage that the options name."""
         rendered, facts = self.read_for_stage()
-        return self._carry_out(self.wanted_stage(rendered, self.options.stage), facts)
+        return self._run(self.wanted_stage(rendered, self.options.stage), facts)
 
     def rollback(self) -> Outcome:
         """Undo the release under way, or the last finished one, with the chart that is stored in the cluster."""
@@ -158,7 +164,7 @@ class Execution:
             # The record goes on naming the chart that the release was made with, not what the caller has here.
             made = facts.observed.record.by
             by = replace(by, chart=made.chart, chart_digest=made.chart_digest, commit=made.commit)
-        return self._carry_out(WantedRollback(of=self.options.of, by=by), facts)
+        return self._run(WantedRollback(of=self.options.of, by=by), facts)
 
     def wanted_stage(self, rendered: Rendered, number: int) -> WantedStage:
         return WantedStage(
@@ -177,10 +183,10 @@ class Execution:
         """Everything a stage is planned from; the reads that do not need each other go side by side."""
         with ThreadPoolExecutor(4) as pool:
             jobs: list[Future[object]] = [pool.submit(self.helm.check_version)]
-            stored, live = pool.submit(self.helm.read), pool.submit(self.cluster.read)
+            reading = pool.submit(self._look_and_read)
             rendered = pool.submit(self._render, self.options.tag)
             self._foreign_routes = pool.submit(self.cluster.read_foreign_routes).result()
-            facts_read = (stored.result(), live.result())
+            facts_read = reading.result()
             if facts_read[0].newest is None:
                 self.cluster.check_namespace()
             for job in jobs:
@@ -197,9 +203,7 @@ class Execution:
 
     def read_for_rollback(self) -> Facts:
         """Reads for `rollback`, `status` and `verify`: the chart's shape comes from what is stored in the cluster."""
-        with ThreadPoolExecutor(2) as pool:
-            stored_read, live_read = pool.submit(self.helm.read), pool.submit(self.cluster.read)
-            stored, live = stored_read.result(), live_read.result()
+        stored, live = self._look_and_read()
         revision = stored.applied or stored.newest
         if revision is None:
             self.cluster.check_namespace()
@@ -214,7 +218,7 @@ class Execution:
         tag = str((tags.get("image") or {}).get("tag", ""))
         if tag:
             shape = replace(shape, container=_container(objects, shape, tag))
-        if self.options.command.value == "rollback":
+        if self._goes_back:
             self._source = self._stored_source(stored)
         self._adopt_shape(shape, live, objects)
         return self._facts_of(stored, live)
@@ -259,7 +263,7 @@ class Execution:
             cluster=self.cluster,
             proxies=self._proxies,
             requests=self.requests,
-            clock=self.clock,
+            clock=_WatchfulClock(self.clock, self.holding.lease),
             report=self.report,
             shape=shape,
             stored=stored,
@@ -272,6 +276,12 @@ class Execution:
 
     def _read_again(self) -> Facts:
         return self._facts_of(*self._read())
+
+    def _look_and_read(self) -> tuple[Stored, Live]:
+        """The Lease first: what is read after it was seen free stays true until another command takes it."""
+        if self.options.command in (Command.STAGE, Command.ROLLBACK) and not self.options.dry_run:
+            self.holding.look()
+        return self._read()
 
     def _read(self) -> tuple[Stored, Live]:
         with ThreadPoolExecutor(2) as pool:
@@ -318,25 +328,42 @@ class Execution:
             )
         return made
 
-    def _carry_out(self, wanted: Wanted, facts: Facts) -> Outcome:
-        made = self.make_plan(wanted, facts)
-        self.report.plan(made)
-        if self.options.dry_run:
-            return self._outcome(replace(made, result=Result.NOTHING), facts.observed)
+    def _run(self, wanted: Wanted, facts: Facts) -> Outcome:
+        """Carry the plan out, holding the release where it changes something; plan anew where others had been at work."""
         try:
-            for number, step in enumerate(made.steps, start=1):
-                self.report.step(number, len(made.steps), step)
-                self._prepare(made.steps[number - 1 :])
-                self._take(step)
-            self._settle()
-            if self.changed and isinstance(made.steps[-1], (WaitReady, Drain, Watch)):
-                self._read_again()  # these take long; the end of an upgrade, or of its proof, was just read
-            facts = self._facts or facts
-            self._check_arrived(wanted, facts)
+            for _ in range(MOST_PLANS):
+                made = self.make_plan(wanted, facts)
+                writes = made.changes and not self.options.dry_run
+                if writes and not self.holding.ensure(facts.stored):
+                    facts = self._read_again()
+                    continue
+                self.report.plan(made)
+                if self.options.dry_run:
+                    return self._outcome(replace(made, result=Result.NOTHING), facts.observed)
+                try:
+                    return self._carry_out(made, wanted, facts)
+                except PlanAnewError as error:
+                    self.report.note(f"{error} Planning anew.")
+                    self._prepared = self._written = None
+                    facts = self._read_again()
+            raise _never_still()
         except CanaryError as error:
             if isinstance(error, RefusedError) and not self.changed:
                 raise
             raise self._failed(error) from error
+        finally:
+            self.holding.end()
+
+    def _carry_out(self, made: Plan, wanted: Wanted, facts: Facts) -> Outcome:
+        for number, step in enumerate(made.steps, start=1):
+            self.report.step(number, len(made.steps), step)
+            self._prepare(made.steps[number - 1 :])
+            self._take(step)
+        self._settle()
+        if self.changed and isinstance(made.steps[-1], (WaitReady, Drain, Watch)):
+            self._read_again()  # these take long; the end of an upgrade, or of its proof, was just read
+        facts = self._facts or facts
+        self._check_arrived(wanted, facts)
         return self._outcome(made, facts.observed)
 
     def _check_arrived(self, wanted: Wanted, facts: Facts) -> None:
@@ -396,10 +423,30 @@ class Execution:
     def _apply(self, step: Upgrade) -> None:
         before = self._facts
         assert before is not None
-        step = _with_live_replicas(step, before) if step.at_once else self._guarded(step, before)
-        self.changed = True
-        self.helm.upgrade(step, self._source)
+        if not step.at_once:
+            step = self._guarded(step, before)
+        else:
+            step = _with_live_replicas(step, before)
+            if self.changed:  # else the Lease was taken a moment ago
+                self.holding.lease.check()
+        self._upgrade(step)
         self._written = _Written(step=step, reading=self._pool.submit(self._read))
+
+    def _upgrade(self, step: Upgrade) -> None:
+        self.changed = self.holding.wrote = True
+        try:
+            self.helm.upgrade(step, self._source)
+        except ToolError as error:
+            self.holding.lease.raise_if_lost()
+            if is_away(error.stderr):
+                raise PlanAnewError("The API server went away while Helm was at work.") from error
+            if self._goes_back and any(sign in error.stderr for sign in ANOTHER_HELM):
+                raise PlanAnewError("Another Helm was at work at the same moment.") from error
+            raise
+
+    @property
+    def _goes_back(self) -> bool:
+        return self.options.command is Command.ROLLBACK
 
     def _settle_if_read(self) -> None:
         if self._written is not None and self._written.reading.done():
@@ -419,15 +466,19 @@ class Execution:
         step = _with_live_replicas(asked, before)
         objects = self._objects_of(step)
         trying = self._pool.submit(self._try, step, before.stored, objects)
+        checking = self._pool.submit(self.holding.lease.check)
         facts = self._read_again()
+        checking.result()
         self._check_still_ours(before, facts)
         waited = self._check_readiness(step, facts.live)
         differing = trying.result()
         if waited or _with_live_replicas(asked, facts) != step:
             return self._guarded(asked, facts)
         found = unwanted(differing, step, self._known_shape(), self.options.allow)
-        if found:
+        if found and not self._goes_back:
             raise _too_much(step, found)
+        for difference in found:
+            self.report.note(f"Overwrites {difference}")
         _check_same_pods(step, objects, self._known_shape())
         return step
 
@@ -441,13 +492,17 @@ class Execution:
         assert self._shape is not None
         return self._shape
 
-    @staticmethod
-    def _check_still_ours(before: Facts, facts: Facts) -> None:
+    def _check_still_ours(self, before: Facts, facts: Facts) -> None:
         if before.observed.revision == facts.observed.revision:
             return
-        raise RefusedError(
+        happened = (
             f"Helm revision {facts.observed.revision} was written by somebody else while this command ran "
-            f"(it expected {before.observed.revision}).",
+            f"(it expected {before.observed.revision})."
+        )
+        if self._goes_back or not self.changed:
+            raise PlanAnewError(happened)
+        raise RefusedError(
+            happened,
             "Two commands run for one release.",
             "Wait for the other one, look at `helm-canary status`, then run the stage again.",
         )
@@ -506,9 +561,11 @@ class Execution:
     def _failed(self, error: CanaryError) -> CanaryError:
         """The error with where the traffic is, and the exit code that follows from it."""
         try:
-            observed: Observed | None = self._read_again().observed
+            facts = self._read_again()
+            observed: Observed | None = facts.observed
+            self._leave_nothing_pending(facts.stored)
         except CanaryError:
-            observed = None
+            observed, self.holding.unclean = None, self.holding.wrote
         healthy = observed is not None and is_healthy(observed)
         where = describe_traffic(observed)
         failure: CanaryError
@@ -519,6 +576,12 @@ class Execution:
             failure = kind(error.happened, f"{error.means} {where}".strip(), error.do_next, error.details)
         failure.outcome = self._outcome(None, observed, error=failure)
         return failure
+
+    def _leave_nothing_pending(self, stored: Stored) -> None:
+        """A Helm of ours that was ended may have left its revision pending."""
+        if self.holding.wrote and stored.newest is not None and stored.newest.pending:
+            self.holding.lease.raise_if_lost()
+            self.helm.mark_failed(stored.newest.number)
 
     def _outcome(self, made: Plan | None, observed: Observed | None, error: CanaryError | None = None) -> Outcome:
         proof = self._waits.proof if self._waits else "unproven"
@@ -548,6 +611,29 @@ class Execution:
         if not everyone or any(found != frozenset({asked}) for found in answers.values()):
             return shown, "unproven"
         return shown, "gateways" if "mesh" in self._known_shape().gateways else "proven"
+
+
+@dataclass(frozen=True)
+class _WatchfulClock:
+    """A clock for waits that end when the Lease is lost."""
+
+    clock: Clock
+    lease: LeasePort
+
+    def now(self) -> float:
+        return self.clock.now()
+
+    def sleep(self, seconds: float) -> None:
+        self.clock.sleep(seconds)
+        self.lease.raise_if_lost()
+
+
+def _never_still() -> RefusedError:
+    return RefusedError(
+        f"The release was changed by others each of the {MOST_PLANS} times that this command had planned.",
+        "Other commands or controllers write to it all the time.",
+        "Find out which with `helm history`, stop them, then run the same command again.",
+    )
 
 
 def _check_values_are_taken(objects: Sequence[Object], shape: Shape) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from helm_canary.core.model import Track, Upgrade
 from helm_canary.errors import RefusedError, ToolError
-from helm_canary.process import Connection, Processes
+from helm_canary.process import Connection, Processes, tool_error
 from helm_canary.record import release_values, to_text
 
 FULLY_APPLIED = ("deployed", "superseded")
@@ -28,17 +28,26 @@ NO_RECORD = '{"release": {}}'
 
 @dataclass(frozen=True, kw_only=True)
 class Revision:
-    """One revision of a Helm release. `values` are those the user and this program gave, not the chart's defaults."""
+    """One revision of a Helm release. `values` are those the user and this program gave, not the chart's defaults.
+
+    `created` is the API server's time of its Secret.
+    """
 
     number: int
     status: str
     values: Mapping[str, Any]
     manifest: str
     chart: Mapping[str, Any] = field(repr=False)
+    created: str = ""
 
     @property
     def applied(self) -> bool:
         return self.status in FULLY_APPLIED
+
+    @property
+    def pending(self) -> bool:
+        """A Helm works on it, or died over it."""
+        return self.status.startswith("pending")
 
     @property
     def has_subcharts(self) -> bool:
@@ -106,6 +115,22 @@ class Helm:
         command = self.connection.kubectl("get", "secrets", "--selector", selector, "--output", "json")
         return parse_storage(self.processes.run(command, timeout_s=60).stdout)
 
+    def mark_failed(self, number: int) -> None:
+        """Rewrite a revision that a dead Helm left pending to failed, so that the next upgrade works. It keeps its record.
+
+        Nothing happens where it is not pending any more, or is written by another hand meanwhile.
+        """
+        name = f"sh.helm.release.v1.{self.release}.v{number}"
+        command = self.connection.kubectl("get", "secret", name, "--ignore-not-found", "--output", "json")
+        text = self.processes.run(command).stdout.strip()
+        secret = json.loads(text) if text else None
+        if secret is None or not str(secret["metadata"].get("labels", {}).get("status")).startswith("pending"):
+            return
+        replace = self.connection.kubectl("replace", "--filename", "-")
+        done = self.processes.run(replace, stdin=json.dumps(_as_failed(secret)), check=False, once=True)
+        if done.code != 0 and not any(sign in done.stderr for sign in ("Conflict", "has been modified", "NotFound")):
+            raise tool_error(replace, done)
+
     def rendered(self, arguments: Sequence[str], stdin: str, source: ChartSource | None = None) -> str:
         """The manifest that these values give, rendered against the cluster (`lookup`, capabilities) but changing nothing.
 
@@ -130,7 +155,7 @@ class Helm:
 
     def upgrade(self, step: Upgrade, source: ChartSource | None = None) -> None:
         stdin = to_text({"release": release_values(step)})
-        self.processes.run(self.command(step, source), stdin=stdin, timeout_s=self.timeout_s, shown=True)
+        self.processes.run(self.command(step, source), stdin=stdin, timeout_s=self.timeout_s, shown=True, once=True)
 
     def _upgrade(self, source: ChartSource, arguments: Sequence[str]) -> list[str]:
         fixed = ("--install", "--server-side=true", "--force-conflicts")
@@ -196,15 +221,29 @@ def _unreadable(secret: Mapping[str, Any], error: Exception) -> ToolError:
     )
 
 
+def _unpack(secret: Mapping[str, Any]) -> Any:
+    return json.loads(gzip.decompress(base64.b64decode(base64.b64decode(secret["data"]["release"]))))
+
+
+def _as_failed(secret: dict[str, Any]) -> dict[str, Any]:
+    """Helm's Secret of a pending revision as Helm leaves one that failed; its resource version still guards it."""
+    release = _unpack(secret)
+    release["info"] = {**release["info"], "status": "failed", "description": "helm-canary: its Helm was killed"}
+    packed = base64.b64encode(base64.b64encode(gzip.compress(json.dumps(release).encode()))).decode()
+    secret["metadata"]["labels"]["status"] = "failed"
+    return {**secret, "data": {**secret["data"], "release": packed}}
+
+
 def _decode(secret: Mapping[str, Any]) -> Revision:
     try:
-        release = json.loads(gzip.decompress(base64.b64decode(base64.b64decode(secret["data"]["release"]))))
+        release = _unpack(secret)
         return Revision(
             number=int(release["version"]),
             status=str(release["info"]["status"]),
             values=release.get("config") or {},
             manifest=release.get("manifest") or "",
             chart=release.get("chart") or {},
+            created=str(secret["metadata"].get("creationTimestamp") or ""),
         )
     except (KeyError, TypeError, AttributeError, ValueError, OSError, EOFError, zlib.error) as error:
         raise _unreadable(secret, error) from error

@@ -21,6 +21,7 @@ from helm_canary.process import Connection, Processes
 
 DURATION_S = 30
 RENEW_S = 10.0
+JOIN_S = 2.0
 TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 NOTES = "helm-canary.io"
 # What kubectl says where somebody else wrote, made or deleted the object since it was seen.
@@ -111,18 +112,22 @@ class Lease:
     def check(self) -> None:
         """Raises LeaseLostError unless it is still ours, as the API server has it now."""
         with self._lock:
-            holder = self.look()
+            self.look()
             if not self._is_ours():
                 self._lose()
-        if self.lost.is_set():
-            raise lost_error(holder)
+        self.raise_if_lost()
 
-    def release(self) -> None:
+    def raise_if_lost(self) -> None:
+        """Raises LeaseLostError where another holder was seen."""
+        if self.lost.is_set():
+            raise lost_error(self._seen.holder)
+
+    def give_up(self) -> None:
         """Let others have it. Best effort: a Lease that stays held is dead in half a minute."""
         self._done.set()
         if self._thread is not None:
-            self._thread.join()
-        if self._held and not self.lost.is_set():
+            self._thread.join(JOIN_S)
+        if self._held and not self.lost.is_set() and not (self._thread and self._thread.is_alive()):
             with contextlib.suppress(CanaryError):
                 self._write("", self._seen.transitions)
 
@@ -135,7 +140,7 @@ class Lease:
             "replace" if self._seen.version else "create", "--filename", "-", "--output", "json"
         )
         body = json.dumps(self._object(identity, transitions))
-        done = self.processes.run(command, stdin=body, check=False)
+        done = self.processes.run(command, stdin=body, check=False, once=True)
         if done.code == 0:
             self._seen = _read(json.loads(done.stdout))
             return True

@@ -11,12 +11,14 @@ import shlex
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from helm_canary.errors import ToolError, ToolMissingError, ToolTimeoutError
 
 GRACE_S = 3.0
+RETRY_S = 1.0
 # Enough to say where the traffic is. A CI gives a cancelled step little more than five seconds in all.
 AFTER_INTERRUPT_S = 1.5
 OUTPUT_LINES_SHOWN = 20
@@ -60,20 +62,53 @@ class Processes:
 
     environment  what every child gets, nothing else
     echo         told of a command that changes something, as a person would type it
+    patience_s   how long an API server that has answered once may be away before what only reads fails
+    away         told that it is away, in seconds since then
     """
 
     environment: Mapping[str, str]
     echo: Callable[[str], None] = lambda command: None
+    patience_s: float = 0.0
+    away: Callable[[float], None] = lambda since_s: None
     _running: set[subprocess.Popen[bytes]] = field(default_factory=set)
     # A signal handler may need it while the thread it interrupts holds it.
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _longest_s: float = math.inf
+    _answered: bool = False
 
     def run(self, arguments: Sequence[str], *, stdin: str = "", timeout_s: float = 60.0, shown: bool = False,
-            check: bool = True) -> Completed:  # fmt: skip
-        """Run to the end. Raises ToolMissingError, ToolTimeoutError, and ToolError for an exit code but 0 when `check`."""
+            check: bool = True, once: bool = False) -> Completed:  # fmt: skip
+        """Run to the end. Raises ToolMissingError, ToolTimeoutError, and ToolError for an exit code but 0 when `check`.
+
+        While the API server is away the command is run again, unless it may run only `once`.
+        """
         if shown:
             self.echo(shown_command(arguments))
+        began, done = time.monotonic(), None
+        while done is None:
+            last = once or not self._answered or self._longest_s < math.inf
+            last = last or time.monotonic() - began > self.patience_s
+            done = self._attempt(arguments, stdin, timeout_s, last)
+            if done is None:
+                self.away(time.monotonic() - began)
+                time.sleep(RETRY_S)
+        # What does not ask the API server, such as `helm version`, says nothing of it.
+        self._answered = self._answered or (done.code == 0 and arguments[0] == "kubectl" and "get" in arguments)
+        if check and done.code != 0:
+            raise tool_error(arguments, done)
+        return done
+
+    def _attempt(self, arguments: Sequence[str], stdin: str, timeout_s: float, last: bool) -> Completed | None:
+        """None where the API server is away and the command is to be run again."""
+        try:
+            done = self._run_once(arguments, stdin, timeout_s)
+        except ToolTimeoutError:
+            if last:
+                raise
+            return None
+        return None if not last and done.code != 0 and is_away(done.stderr) else done
+
+    def _run_once(self, arguments: Sequence[str], stdin: str, timeout_s: float) -> Completed:
         timeout_s = min(timeout_s, self._longest_s)
         process = self._start(arguments)
         try:
@@ -93,12 +128,9 @@ class Processes:
         finally:
             with self._lock:
                 self._running.discard(process)
-        done = Completed(
+        return Completed(
             code=process.returncode, stdout=out.decode(errors="replace"), stderr=err.decode(errors="replace")
         )
-        if check and done.code != 0:
-            raise tool_error(arguments, done)
-        return done
 
     def _start(self, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
         try:
@@ -120,6 +152,10 @@ class Processes:
     def interrupt(self) -> None:
         """The command was cancelled: ask all to end, without waiting, and give those that still start little time."""
         self._longest_s = AFTER_INTERRUPT_S
+        self.ask_to_end()
+
+    def ask_to_end(self) -> None:
+        """SIGTERM to whatever runs, without waiting."""
         with self._lock:
             for process in self._running:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -251,6 +287,21 @@ def _cause(stderr: str) -> tuple[str, str]:
         if sign.lower() in lowered:
             return means, do_next
     return "The message below is the tool's own.", "Correct what it names and run the command again."
+
+
+# What kubectl and helm say where the API server gave no answer at all, or none that holds.
+AWAY = (
+    "connection refused", "connection reset", "i/o timeout", "tls handshake timeout", "unexpected eof", ": eof",
+    "unable to connect to the server", "the server is currently unable to handle the request", "etcdserver:",
+    "context deadline exceeded", "no route to host", "network is unreachable", "service unavailable",
+    "kubernetes cluster unreachable", "apiserver not ready", "server is shutting down", "http2: client connection lost",
+)  # fmt: skip
+
+
+def is_away(stderr: str) -> bool:
+    """Whether a failure says that the API server is away, which passes, and nothing about what was asked."""
+    lowered = stderr.lower()
+    return any(sign in lowered for sign in AWAY)
 
 
 SENSITIVE = re.compile(r"(?i)(pass|secret|token|credential|key|auth)[^=,]*=(\{(\\.|[^}])*\}|(\\.|[^,])*)")
