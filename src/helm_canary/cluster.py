@@ -16,6 +16,7 @@ from helm_canary.process import Connection, Processes
 
 KINDS = (
     "deployments.apps",
+    "replicasets.apps",
     "pods",
     "services",
     "virtualservices.networking.istio.io",

@@ -7,6 +7,22 @@ from dataclasses import dataclass
 from typing import Any
 
 EVENTS_SHOWN, LOG_LINES_SHOWN = 5, 10
+# A container's reason -> how long, in seconds, it must stay before it is certain that it does not pass by itself: a Secret may
+# still be on its way, a registry may come back; a wrong name stays wrong.
+LASTING = {
+    "InvalidImageName": 0.0,
+    "ErrImageNeverPull": 0.0,
+    "CreateContainerConfigError": 30.0,
+    "CreateContainerError": 30.0,
+    "RunContainerError": 30.0,
+    "ImagePullBackOff": 30.0,
+    "ErrImagePull": 30.0,
+    "CrashLoopBackOff": 0.0,
+}
+CRASHES = 3
+SIGN_LENGTH = 240
+# Quota that other pods on their way out still hold comes free; what admission refuses it refuses again.
+REFUSED_FOR_S = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +88,59 @@ def _trouble(pod: Mapping[str, Any], conditions: Mapping[str, Mapping[str, Any]]
     return Trouble(pod=name, container="", reason=f"phase {phase}", restarted=False)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sign:
+    """Why pods are not coming up: its kind, in words, and for how long it must be seen until it is certain. None: never."""
+
+    kind: str
+    what: str
+    certain_after_s: float | None
+
+
+@dataclass
+class Patience:
+    """How long one kind of sign has been there."""
+
+    _kind: str = ""
+    _since_s: float = 0.0
+
+    def is_over(self, sign: Sign | None, now_s: float) -> bool:
+        """Whether this sign, seen now, is certain by now."""
+        kind = sign.kind if sign else ""
+        if kind != self._kind:
+            self._kind, self._since_s = kind, now_s
+        return sign is not None and sign.certain_after_s is not None and now_s - self._since_s >= sign.certain_after_s
+
+
+def find_sign(pods: Sequence[Mapping[str, Any]], deployment: Mapping[str, Any] | None) -> Sign | None:
+    """What stands in the way of a track's pods now, the worst first; None where nothing does but time."""
+    conditions = ((deployment or {}).get("status") or {}).get("conditions") or []
+    for condition in conditions:
+        if condition.get("type") == "ReplicaFailure" and condition.get("status") == "True":
+            return Sign(kind="refused", what=_said(condition), certain_after_s=REFUSED_FOR_S)
+    waiting = [(pod, status) for pod in pods for status in _statuses(pod)]
+    for pod, status in waiting:
+        told = (status.get("state") or {}).get("waiting") or {}
+        reason = str(told.get("reason"))
+        if reason in LASTING:
+            unsure = reason == "CrashLoopBackOff" and int(status.get("restartCount") or 0) < CRASHES
+            what = f"pod {pod['metadata']['name']}: {_said(told)}"
+            kind = "image" if "Image" in reason else reason
+            return Sign(kind=kind, what=what, certain_after_s=None if unsure else LASTING[reason])
+    for pod in pods:
+        for condition in (pod.get("status") or {}).get("conditions") or []:
+            if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+                # An autoscaler of nodes may be at work.
+                what = f"pod {pod['metadata']['name']}: {_said(condition)}"
+                return Sign(kind="unscheduled", what=what, certain_after_s=None)
+    return None
+
+
+def _said(told: Mapping[str, Any]) -> str:
+    text = ": ".join(str(part) for part in (told.get("reason"), told.get("message")) if part)
+    return text if len(text) <= SIGN_LENGTH else text[: SIGN_LENGTH - 3] + "..."
+
+
 def describe(
     pods: Sequence[Mapping[str, Any]],
     deployment: Mapping[str, Any] | None,
@@ -80,11 +149,13 @@ def describe(
 ) -> tuple[str, ...]:
     """Lines for a person: the pod and its reason, its events, its log; without any pod, what the Deployment says."""
     trouble = find_trouble(pods)
+    conditions = ((deployment or {}).get("status") or {}).get("conditions") or []
+    failing = [c for c in conditions if c.get("type") == "ReplicaFailure" and c.get("status") == "True"]
+    bad = failing or [c for c in conditions if c.get("status") == "False" and trouble is None]
+    lines = [f"Deployment: {condition.get('reason')}: {condition.get('message')}" for condition in bad]
     if trouble is None:
-        conditions = ((deployment or {}).get("status") or {}).get("conditions") or []
-        bad = [c for c in conditions if c.get("type") == "ReplicaFailure" or c.get("status") == "False"]
-        return tuple(f"Deployment: {c.get('reason')}: {c.get('message')}" for c in bad) or ("There is no pod yet.",)
-    lines = [f"Pod {trouble.pod} is not Ready: {trouble.reason}"]
+        return tuple(lines) or ("There is no pod yet.",)
+    lines += [f"Pod {trouble.pod} is not Ready: {trouble.reason}"]
     events = list(read_events([trouble.pod]))[-EVENTS_SHOWN:]
     lines += [f"  event: {event.get('reason')}: {event.get('message')}" for event in events] or ["  no events"]
     if trouble.container:

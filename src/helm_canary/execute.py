@@ -255,6 +255,7 @@ class Execution:
             shared=shared,
             foreign_routes=self._foreign_routes,
             rendered=rendered,
+            weights=self.options.weights,
         )
         facts = Facts(stored=stored, live=live, observed=observed)
         self._facts = facts

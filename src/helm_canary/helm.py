@@ -11,7 +11,7 @@ import gzip
 import hashlib
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,10 +61,15 @@ class Revision:
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:
-    """What Helm remembers of a release: its newest revision, and the newest that was applied whole."""
+    """What Helm remembers of a release: its newest revision, the newest that was applied whole, and all of its Secrets."""
 
     newest: Revision | None = None
     applied: Revision | None = None
+    secrets: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+
+    def earlier(self) -> Iterator[Revision]:
+        """The revisions before the newest, newest first; each is unpacked when it is asked for."""
+        return (_decode(secret) for secret in self.secrets[1:])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,9 +206,9 @@ def parse_storage(text: str) -> Stored:
     secrets.sort(key=_number, reverse=True)
     newest = _decode(secrets[0]) if secrets else None
     if newest is None or newest.applied:
-        return Stored(newest=newest, applied=newest)
+        return Stored(newest=newest, applied=newest, secrets=tuple(secrets))
     applied = next((item for item in secrets if item["metadata"]["labels"].get("status") in FULLY_APPLIED), None)
-    return Stored(newest=newest, applied=_decode(applied) if applied else None)
+    return Stored(newest=newest, applied=_decode(applied) if applied else None, secrets=tuple(secrets))
 
 
 def _number(secret: Mapping[str, Any]) -> int:

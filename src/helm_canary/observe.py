@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
+from helm_canary.adopt import adopt
 from helm_canary.cluster import MANAGER, Live
-from helm_canary.core.model import Direction, Edit, Observed, Record, Track, TrackState, Version
+from helm_canary.core.model import Direction, Edit, Observed, Record, Split, Track, TrackState, Version
+from helm_canary.core.stages import DEFAULT_WEIGHTS
 from helm_canary.helm import Revision, Stored
 from helm_canary.manifest import (
     Object,
@@ -44,25 +46,32 @@ def observe(
     shared: tuple[str, ...] = (),
     foreign_routes: Sequence[Mapping[str, Any]] = (),
     rendered: Sequence[Object] = (),
+    weights: Sequence[int] = DEFAULT_WEIGHTS,
 ) -> Observed:
     """The facts for the planner. `endpoints`: per track the fewest healthy ones that any readable gateway proxy lists.
 
-    `rendered`: what the chart would install, whose Service is judged where there is none yet.
+    `rendered`: what the chart would install, whose Service is judged where there is none yet. `weights`: those that a release
+    without a record is taken to have.
     """
     newest = stored.newest
     record = from_values(dict(newest.values)) if newest else None
     written = written_version(newest, shape) if newest else None
     remembered = (record.new, record.previous) if record else ()
-    known = [version for version in (*remembered, target, written) if version is not None]
+    by_hand = written_version(newest, shape, Track.CANARY) if newest and not record else None
+    known = [version for version in (*remembered, target, written, by_hand) if version is not None]
     production, edits = _track(live, shape, Track.PRODUCTION, known, written, endpoints)
     canary, canary_edits = _track(live, shape, Track.CANARY, known, written, endpoints)
     routes = (*live.of_kind("VirtualService"), *foreign_routes)
     services = (thing for thing in rendered if reference(thing) == f"Service/{shape.service}")
     service = live.find("Service", shape.service) or next(services, None)
-    asked = asked_split(live.find("VirtualService", shape.route), shape)
+    route = live.find("VirtualService", shape.route)
+    asked = asked_split(route, shape)
+    ever_ready = _was_ready(record, stored, production)
+    if record is None and newest is not None and ever_ready:
+        record = adopt(production, canary, asked, weights, _earlier_versions(stored, live, shape))
     return Observed(
         installed=newest is not None,
-        ever_ready=_was_ready(record, stored, production),
+        ever_ready=ever_ready,
         revision=newest.number if newest else 0,
         applied=newest.applied if newest else True,
         written_replicas=_written_replicas(newest, shape),
@@ -71,7 +80,7 @@ def observe(
         asked=asked,
         hpa=_has_autoscaler(live, shape),
         record=record,
-        edits=(*edits, *(canary_edits if canary.replicas else ())),
+        edits=(*edits, *(canary_edits if canary.replicas else ()), *_route_edits(newest, route, asked, shape)),
         obstacles=tuple(obstacles(routes, service, shape)),
         shared=shared,
     )
@@ -83,16 +92,58 @@ def _was_ready(record: Record | None, stored: Stored, production: TrackState) ->
     return stored.applied is not None or production.ready > 0
 
 
-def written_version(revision: Revision, shape: Shape) -> Version | None:
-    """The version that a revision's manifest gives production; None where it renders no such Deployment."""
+def _route_edits(
+    newest: Revision | None, route: Mapping[str, Any] | None, asked: Split | None, shape: Shape
+) -> Iterator[Edit]:
+    """Weights that are not those which Helm wrote last. Of a revision that was not applied whole that cannot be said."""
+    if newest is None or not newest.applied:
+        return
+    rendered = (
+        thing for thing in parse_objects(newest.manifest) if reference(thing) == f"VirtualService/{shape.route}"
+    )
+    written = asked_split(next(rendered, None), shape)
+    if written is None or written == asked:
+        return
+    manager, at = _last_hand(route, ("f:http",)) if route else ("", "")
+    yield Edit(
+        where=f"the weights (production/canary) of VirtualService/{shape.route}",
+        found=str(asked) if asked else "not there" if route is None else "not the same in all routes",
+        expected=str(written),
+        manager=manager,
+        at=at,
+    )
+
+
+def _earlier_versions(stored: Stored, live: Live, shape: Shape) -> Iterator[Version]:
+    """What production ran before, newest first: by Helm's revisions, then by the ReplicaSets that are left."""
+    for revision in stored.earlier():
+        version = written_version(revision, shape)
+        if version is not None:
+            yield version
+    sets = [item for item in live.of_kind("ReplicaSet") if _owner(item) == f"Deployment/{shape.production}"]
+    for item in sorted(sets, key=lambda item: str(item["metadata"].get("creationTimestamp")), reverse=True):
+        template = without_track_labels(item["spec"]["template"], shape)
+        template["metadata"].get("labels", {}).pop("pod-template-hash", None)
+        template["metadata"].pop("creationTimestamp", None)
+        yield version_of(template, None, shape.container)
+
+
+def _owner(item: Mapping[str, Any]) -> str:
+    owners = item["metadata"].get("ownerReferences") or [{}]
+    return f"{owners[0].get('kind')}/{owners[0].get('name')}"
+
+
+def written_version(revision: Revision, shape: Shape, track: Track = Track.PRODUCTION) -> Version | None:
+    """The version that a revision's manifest gives a track; None where it renders no such Deployment."""
     objects = parse_objects(revision.manifest)
     names = {thing["metadata"]["name"] for thing in objects if thing.get("kind") == "Deployment"}
     if not {shape.production, shape.canary} <= names:
         return None
     production = template_of(objects, shape, Track.PRODUCTION)
     canary = template_of(objects, shape, Track.CANARY)
-    same_version = tag_of(production, shape.container) == tag_of(canary, shape.container)
-    return version_of(production, canary if same_version else None, shape.container)
+    if tag_of(production, shape.container) == tag_of(canary, shape.container):
+        return version_of(production, canary, shape.container)
+    return version_of(production if track is Track.PRODUCTION else canary, None, shape.container)
 
 
 def _written_replicas(revision: Revision | None, shape: Shape) -> int | None:
@@ -160,16 +211,22 @@ def _unknown_version(deployment: Mapping[str, Any], shape: Shape) -> Version:
 def _edit(
     deployment: Mapping[str, Any], shape: Shape, track: Track, version: Version, known: Sequence[Version]
 ) -> Edit:
-    others = [entry for entry in _managers(deployment) if entry.get("manager") != MANAGER]
-    touched = [entry for entry in others if "f:template" in (entry.get("fieldsV1", {}).get("f:spec") or {})]
-    last = max(touched, key=lambda entry: str(entry.get("time", "")), default={})
+    manager, at = _last_hand(deployment, ("f:template",))
     return Edit(
         where=f"the pod template of Deployment/{shape.deployment(track)}",
         found=f"image tag {version.tag}, not what Helm wrote",
         expected=" or ".join(dict.fromkeys(v.id for v in known)) or "a known version",
-        manager=str(last.get("manager", "")),
-        at=str(last.get("time", "")),
+        manager=manager,
+        at=at,
     )
+
+
+def _last_hand(thing: Mapping[str, Any], fields: Sequence[str]) -> tuple[str, str]:
+    """Who, but Helm, wrote one of these fields of the spec last, and when."""
+    others = [entry for entry in _managers(thing) if entry.get("manager") != MANAGER]
+    touched = [entry for entry in others if {*fields} & (entry.get("fieldsV1", {}).get("f:spec") or {}).keys()]
+    last = max(touched, key=lambda entry: str(entry.get("time", "")), default={})
+    return str(last.get("manager", "")), str(last.get("time", ""))
 
 
 def _managers(thing: Mapping[str, Any]) -> list[Mapping[str, Any]]:

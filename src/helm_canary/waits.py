@@ -60,27 +60,34 @@ class Waits:
 
         `live` is what was read just now.
         """
-        began, at_once = self.clock.now(), True
-        what = f"{step.track.value} to be Ready at {step.version.tag}"
+        began, patience, at_once = self.clock.now(), diagnose.Patience(), True
         while True:
             live = live or self.cluster.read()
-            state = self._state(live, step.track)
-            enough = step.replicas if step.enough is None else step.enough
-            done = state.version == step.version and state.ready >= enough
-            if step.enough is None:
-                done = done and state.settled and state.replicas >= step.replicas and state.ready >= state.replicas
-            detail = f"{state.ready} of {state.replicas} pods Ready"
-            if done:
-                known = self._known_endpoints(step.track)
-                if known is None or known >= min(state.ready, enough):
-                    return at_once
-                detail += f", a gateway knows {known}"
-            waited = self.clock.now() - began
-            self.report.waiting(what, detail, waited)
-            if waited > self.timeout_s:
-                raise self._not_ready(live, step, state, waited)
+            state, waited = self._state(live, step.track), self.clock.now() - began
+            missing, sign = self._missing(step, state), None
+            if not missing:
+                return at_once
+            if state.ready < state.replicas:
+                sign = diagnose.find_sign(self._pods(live, step.track), self._deployment(live, step.track))
+            detail = missing + (f" ({sign.what})" if sign else "")
+            self.report.waiting(f"{step.track.value} to be Ready at {step.version.tag}", detail, waited)
+            certain = patience.is_over(sign, waited)
+            if certain or waited > self.timeout_s:
+                raise self._not_ready(live, step, state, waited, sign.what if sign and certain else "")
             self.clock.sleep(SLOW_POLL_S)
             live, at_once = None, False
+
+    def _missing(self, step: WaitReady, state: TrackState) -> str:
+        """What a track lacks of Ready, in words; empty where it lacks nothing."""
+        enough = step.replicas if step.enough is None else step.enough
+        done = state.version == step.version and state.ready >= enough
+        if step.enough is None:
+            done = done and state.settled and state.replicas >= step.replicas and state.ready >= state.replicas
+        said = f"{state.ready} of {state.replicas} pods Ready"
+        if not done:
+            return said
+        known = self._known_endpoints(step.track)
+        return "" if known is None or known >= min(state.ready, enough) else f"{said}, a gateway knows {known}"
 
     def _state(self, live: Live, track: Track) -> TrackState:
         return observe(self.stored, live, self.shape).track(track)
@@ -98,22 +105,29 @@ class Waits:
             self.say_once(f"The gateway proxies cannot be read: {error.happened} {error.means}")
             return Answers()
 
-    def _not_ready(self, live: Live, step: WaitReady, state: TrackState, waited: float) -> WaitFailedError:
-        selector = ((live.find("Service", self.shape.service) or {}).get("spec") or {}).get("selector") or {}
-        pods = diagnose.pods_of(live.of_kind("Pod"), self.shape.subset_labels(step.track), selector)
-        lines = diagnose.describe(
-            pods,
-            live.find("Deployment", self.shape.deployment(step.track)),
-            self.cluster.events_of,
-            lambda pod, container, previous: self.cluster.log_of(pod, container, previous=previous),
-        )
+    def _not_ready(
+        self, live: Live, step: WaitReady, state: TrackState, waited: float, certainly: str
+    ) -> WaitFailedError:
+        """`certainly`: what does not pass by itself; empty where the time ran out."""
+        means = f"It does not become Ready by itself: {certainly}." if certainly else ""
         return WaitFailedError(
             f"{step.track.value.capitalize()} is not Ready at {step.version.tag} after {waited:.0f} s: "
             f"{state.ready} of {state.replicas} pods.",
-            "The new version does not start, or its readiness probe never succeeds.",
+            means or "The new version does not start, or its readiness probe never succeeds.",
             "Look at the pod below.",
-            lines,
+            self._description(live, step.track),
         )
+
+    def _description(self, live: Live, track: Track) -> tuple[str, ...]:
+        return diagnose.describe(
+            self._pods(live, track),
+            self._deployment(live, track),
+            self.cluster.events_of,
+            lambda pod, container, previous: self.cluster.log_of(pod, container, previous=previous),
+        )
+
+    def _deployment(self, live: Live, track: Track) -> Mapping[str, Any] | None:
+        return live.find("Deployment", self.shape.deployment(track))
 
     # --- in force ----------------------------------------------------------------------------------------------------
 
@@ -260,17 +274,11 @@ class Waits:
         return diagnose.pods_of(live.of_kind("Pod"), self.shape.subset_labels(track), selector)
 
     def _watch_failed(self, live: Live, step: Watch, why: str) -> WaitFailedError:
-        lines = diagnose.describe(
-            self._pods(live, step.track),
-            live.find("Deployment", self.shape.deployment(step.track)),
-            self.cluster.events_of,
-            lambda pod, container, previous: self.cluster.log_of(pod, container, previous=previous),
-        )
         return WaitFailedError(
             f"{step.track.value.capitalize()} failed while it was watched: {why}.",
             "The new version does not hold under all of the traffic.",
             "Look at the pod below.",
-            lines,
+            self._description(live, step.track),
         )
 
 

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PRODUCTION, CANARY = Track.PRODUCTION, Track.CANARY
+WEIGHTS = "the weights"
 FINISHED_OUTCOMES = ("installed", "found", "finished")
 NO_ROUTE = Split(production=0, canary=0)  # there is no VirtualService: nothing to prove, nothing to rely on
 
@@ -359,10 +360,10 @@ def _is_inside_move_to(observed: Observed, record: Record, stage: Stage) -> bool
 def _differences(observed: Observed, record: Record, between: Sequence[Stage]) -> list[str]:
     """What is neither as the first nor as the second of two stages has it; empty: a move can start."""
     found = []
-    assert record.previous is not None
     for track in Track:
         live = observed.track(track).version
-        allowed = [record.new if stage.is_new(track) else record.previous for stage in between]
+        meant = [record.new if stage.is_new(track) else record.previous for stage in between]
+        allowed = [version for version in meant if version is not None]
         if track is CANARY and between[0].role is Role.STEADY:
             # Without weight the canary may be anything, since its pods are replaced; with weight only the new version.
             if observed.asked is not None and observed.asked.canary == 0:
@@ -829,6 +830,8 @@ def _refuse_unfinished(record: Record, reached: Stage, strange: Sequence[str]) -
 
 
 def _refuse_different(observed: Observed, record: Record | None, before: Stage, strange: Sequence[str]) -> Refusal:
+    if any(edit.where.startswith(WEIGHTS) for edit in observed.edits):
+        strange = [text for text in strange if not text.startswith(WEIGHTS)]
     edits = [
         f"{edit.where} is {edit.found}, not {edit.expected}"
         + (f" (by {edit.manager} {edit.at})" if edit.manager else "")
@@ -854,9 +857,11 @@ def _refuse_obstacles(observed: Observed) -> Refusal:
 def _refuse_no_previous(observed: Observed) -> Refusal:
     if not observed.installed:
         happened, do_next = "There is no such release.", "Install it with `stage 1 --tag TAG`."
-    elif observed.record is None:
-        happened = "The release has no record, so its previous version is not known."
-        do_next = "Bring the version you want with `stage 2 --tag TAG`."
+    elif observed.record is None or observed.record.direction is Direction.FORWARD:
+        happened = (
+            "The release has no record, and neither Helm's revisions nor the ReplicaSets tell its previous version."
+        )
+        do_next = "Go on to its end; then release the tag that you want with `stage 2 --tag TAG`."
     else:
         happened = f"The record knows no version before {observed.record.new.id}: it was the first installation."
         do_next = "Release the tag that you want with `stage 2`, or with `stage 1` where it was never Ready."
