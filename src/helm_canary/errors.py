@@ -51,6 +51,21 @@ class RefusedError(CanaryError):
         return cls(refusal.happened, refusal.means, refusal.do_next, details)
 
 
+# What kubectl and helm say where the API server gave no answer at all, or none that holds.
+AWAY = (
+    "connection refused", "connection reset", "i/o timeout", "tls handshake timeout", "unexpected eof", ": eof",
+    "unable to connect to the server", "the server is currently unable to handle the request", "etcdserver:",
+    "context deadline exceeded", "no route to host", "network is unreachable", "service unavailable",
+    "kubernetes cluster unreachable", "apiserver not ready", "server is shutting down", "http2: client connection lost",
+)  # fmt: skip
+
+
+def is_away(stderr: str) -> bool:
+    """Whether a failure says that the API server is away, which passes, and nothing about what was asked."""
+    lowered = stderr.lower()
+    return any(sign in lowered for sign in AWAY)
+
+
 class ToolError(RefusedError):
     """helm or kubectl failed. Before the first write that is a refusal; after it `execute` says where the traffic is."""
 
@@ -58,6 +73,11 @@ class ToolError(RefusedError):
                  stderr: str = "") -> None:  # fmt: skip
         super().__init__(happened, means, do_next, details)
         self.stderr = stderr
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the API server was away."""
+        return is_away(self.stderr)
 
 
 class ToolMissingError(RefusedError):

@@ -76,7 +76,6 @@ from helm_canary.observe import differences, observe
 from helm_canary.options import Command, Options
 from helm_canary.outcome import Outcome, describe_traffic, is_healthy, traffic_of
 from helm_canary.ports import Clock, ClusterPort, HelmPort, LeasePort, ProxiesPort, Reporter, RequestsPort
-from helm_canary.process import is_away
 from helm_canary.record import from_values, release_values, to_text
 from helm_canary.waits import WaitFailedError, Waits
 
@@ -439,7 +438,7 @@ class Execution:
             self.helm.upgrade(step, self._source)
         except ToolError as error:
             self.holding.lease.raise_if_lost()
-            if is_away(error.stderr):
+            if error.is_away:
                 raise PlanAnewError("The API server went away while Helm was at work.") from error
             if self._goes_back and any(sign in error.stderr for sign in ANOTHER_HELM):
                 raise PlanAnewError("Another Helm was at work at the same moment.") from error

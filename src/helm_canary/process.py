@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from helm_canary.errors import ToolError, ToolMissingError, ToolTimeoutError
+from helm_canary.errors import ToolError, ToolMissingError, ToolTimeoutError, is_away
 
 GRACE_S = 3.0
 RETRY_S = 1.0
@@ -287,21 +287,6 @@ def _cause(stderr: str) -> tuple[str, str]:
         if sign.lower() in lowered:
             return means, do_next
     return "The message below is the tool's own.", "Correct what it names and run the command again."
-
-
-# What kubectl and helm say where the API server gave no answer at all, or none that holds.
-AWAY = (
-    "connection refused", "connection reset", "i/o timeout", "tls handshake timeout", "unexpected eof", ": eof",
-    "unable to connect to the server", "the server is currently unable to handle the request", "etcdserver:",
-    "context deadline exceeded", "no route to host", "network is unreachable", "service unavailable",
-    "kubernetes cluster unreachable", "apiserver not ready", "server is shutting down", "http2: client connection lost",
-)  # fmt: skip
-
-
-def is_away(stderr: str) -> bool:
-    """Whether a failure says that the API server is away, which passes, and nothing about what was asked."""
-    lowered = stderr.lower()
-    return any(sign in lowered for sign in AWAY)
 
 
 SENSITIVE = re.compile(r"(?i)(pass|secret|token|credential|key|auth)[^=,]*=(\{(\\.|[^}])*\}|(\\.|[^,])*)")
