@@ -25,7 +25,9 @@ OPTIONS = ("--drain", "3s", "--timeout", "60s")
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m chaos", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seed", type=int, default=int(os.environ.get("SEED") or random.randrange(10**6)))
     parser.add_argument("--minutes", type=float, default=float(os.environ.get("MINUTES") or 10))
     asked = parser.parse_args(arguments)

@@ -75,7 +75,10 @@ class Deeds:
         return f"{' '.join(words)}: {run.code} {run.answer['result']}"
 
     def killed_command(self) -> str:
-        words, number = self._words(), self.chance.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT))
+        words, number = (
+            self._words(),
+            self.chance.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)),
+        )
         started = self._start(words)
         time.sleep(self.chance.uniform(0.1, 6.0))
         with_helm = self.chance.random() < 0.5
@@ -120,16 +123,24 @@ class Deeds:
         if not all(ready) or not self._has_route():
             return "no weights patched"
         weight = self.chance.choice((0, 30, 50, 100))
-        patch = "[" + ",".join(
-            f'{{"op":"replace","path":"/spec/http/0/route/{index}/weight","value":{value}}}'
-            for index, value in enumerate((100 - weight, weight))
-        ) + "]"
+        patch = (
+            "["
+            + ",".join(
+                f'{{"op":"replace","path":"/spec/http/0/route/{index}/weight","value":{value}}}'
+                for index, value in enumerate((100 - weight, weight))
+            )
+            + "]"
+        )
         return self._edit("patch", "virtualservice", ROUTE, "--type=json", "-p", patch)
 
     def scale(self) -> str:
         name = self.chance.choice((RELEASE, CANARY))
         now = self.service.ready(name)
-        return self._edit("scale", "deployment", name, f"--replicas={self.chance.randint(2, 3)}") if now else "nothing scaled"
+        return (
+            self._edit("scale", "deployment", name, f"--replicas={self.chance.randint(2, 3)}")
+            if now
+            else "nothing scaled"
+        )
 
     def set_image(self) -> str:
         image = f"{self.service.values['productionDeployment']['image']['repository']}:{self.chance.choice(TAGS)}"
@@ -148,7 +159,9 @@ class Deeds:
         return self._edit("delete", "virtualservice", ROUTE, "--ignore-not-found")
 
     def _has_route(self) -> bool:
-        return bool(self.service.kubectl("get", "virtualservice", ROUTE, "--ignore-not-found", "--output", "name").strip())
+        return bool(
+            self.service.kubectl("get", "virtualservice", ROUTE, "--ignore-not-found", "--output", "name").strip()
+        )
 
     def _mended(self) -> None:
         self.account.excused = [

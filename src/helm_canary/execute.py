@@ -579,9 +579,13 @@ class Execution:
 
     def _leave_nothing_pending(self, stored: Stored) -> None:
         """A Helm of ours that was ended may have left its revision pending."""
-        if self.holding.wrote and stored.newest is not None and stored.newest.pending:
+        if not self.holding.wrote or stored.newest is None or not stored.newest.pending:
+            return
+        try:
             self.holding.lease.raise_if_lost()
             self.helm.mark_failed(stored.newest.number)
+        except CanaryError:
+            self.holding.unclean = True
 
     def _outcome(self, made: Plan | None, observed: Observed | None, error: CanaryError | None = None) -> Outcome:
         proof = self._waits.proof if self._waits else "unproven"
