@@ -10,7 +10,7 @@ TEST_LIMIT_S := 900
 PYTEST := $(PY) -m pytest --timeout=$(TEST_LIMIT_S)
 MYPY := $(PY) -m mypy
 
-.PHONY: help demo test test-all lint format types chart generate bench cluster-up cluster-down cluster-for-tests clean
+.PHONY: help demo test test-all lint format types chart generate bench chaos cluster-up cluster-down cluster-for-tests clean
 
 help: ## show this list
 	@echo 'make TARGET; each one sets up all that it needs.'
@@ -45,6 +45,9 @@ generate: $(READY) ## write what is made from tables again: docs/reference.md an
 
 bench: $(READY) ## the tool against the same Helm upgrades typed by hand, on the local cluster (ROUNDS=3)
 	$(PY) -m bench
+
+chaos: $(READY) ## random commands, kills, edits and outages under load, on the local cluster (SEED=, MINUTES=10)
+	$(PY) -m chaos
 
 cluster-up: $(READY) ## start the local cluster, or repair it (root on Linux; 11 minutes the first time, then 12 s)
 	$(PY) -m tests.cluster up

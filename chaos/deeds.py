@@ -1,7 +1,7 @@
 """What may happen to a service: commands that may be killed, edits by hand, pods that go, istiod that starts anew.
 
-Every deed says what it did. One that may lose requests by itself, whatever the release step does, says that too, and for how long:
-they are counted apart.
+Every deed says what it did. One that may lose requests by itself, whatever the release step does, notes for how long: those are
+counted apart.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tests.cluster import Cluster
-from tests.e2e.service import RELEASE, Run, Service
+from tests.e2e.service import RELEASE, Run, Service, Started
 
 TAGS = ("83", "84", "85")
 CANARY = f"{RELEASE}canary"
