@@ -167,13 +167,11 @@ def _is_passed_on(name: str) -> bool:
 def _listen(processes: Processes) -> None:
     """SIGINT and SIGTERM end the command in order: once, as an error like any other."""
 
-    def cancelled(number: int, frame: object) -> NoReturn:
+    def cancelled(number: int, frame: object) -> None:
         for later in (signal.SIGINT, signal.SIGTERM):
             signal.signal(later, signal.SIG_IGN)
-        processes.interrupt()
-        raise CancelledError(
-            f"Cancelled by {signal.Signals(number).name}.", "", "Run the same command again, or `helm-canary rollback`."
-        )
+        do_next = "Run the same command again, or `helm-canary rollback`."
+        processes.cancel(CancelledError(f"Cancelled by {signal.Signals(number).name}.", "", do_next))
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, cancelled)

@@ -10,12 +10,14 @@ import re
 import shlex
 import signal
 import subprocess
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import IO
 
-from helm_canary.errors import ToolError, ToolMissingError, ToolTimeoutError, is_away
+from helm_canary.errors import CanaryError, ToolError, ToolMissingError, ToolTimeoutError, is_away
 
 GRACE_S = 3.0
 RETRY_S = 1.0
@@ -75,6 +77,8 @@ class Processes:
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _longest_s: float = math.inf
     _answered: bool = False
+    _starting: bool = False
+    _cancelled: CanaryError | None = None
 
     def run(self, arguments: Sequence[str], *, stdin: str = "", timeout_s: float = 60.0, shown: bool = False,
             check: bool = True, once: bool = False) -> Completed:  # fmt: skip
@@ -110,9 +114,10 @@ class Processes:
 
     def _run_once(self, arguments: Sequence[str], stdin: str, timeout_s: float) -> Completed:
         timeout_s = min(timeout_s, self._longest_s)
-        process = self._start(arguments)
+        process = self._start(arguments, stdin)
         try:
-            out, err = process.communicate(stdin.encode(), timeout=timeout_s)
+            self._raise_if_cancelled()
+            out, err = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
             self._end(process)
             _close_pipes(process)
@@ -132,27 +137,45 @@ class Processes:
             code=process.returncode, stdout=out.decode(errors="replace"), stderr=err.decode(errors="replace")
         )
 
-    def _start(self, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+    def _start(self, arguments: Sequence[str], stdin: str) -> subprocess.Popen[bytes]:
         try:
+            if _is_main_thread():
+                self._starting = True
             # A session of its own: Ctrl-C at a terminal must reach us alone, so that helm is ended in order.
-            process = subprocess.Popen(
-                list(arguments),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=dict(self.environment),
-                start_new_session=True,
-            )
+            with _whole(stdin) as given:
+                process = subprocess.Popen(
+                    list(arguments),
+                    stdin=given,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    env=dict(self.environment),
+                    start_new_session=True,
+                )
+            with self._lock:
+                self._running.add(process)
         except OSError as error:
             raise _not_started(arguments[0], error) from None
-        with self._lock:
-            self._running.add(process)
+        finally:
+            if _is_main_thread():
+                self._starting = False
         return process
 
-    def interrupt(self) -> None:
-        """The command was cancelled: ask all to end, without waiting, and give those that still start little time."""
-        self._longest_s = AFTER_INTERRUPT_S
-        self.ask_to_end()
+    def cancel(self, error: CanaryError) -> None:
+        """For a signal handler: ask all to end, without waiting, and raise this.
+
+        A process that is just being started must be known first: else a helm would go on behind the back of a command that ends.
+        """
+        self._cancelled = error
+        if not self._starting:
+            self._raise_if_cancelled()
+
+    def _raise_if_cancelled(self) -> None:
+        if self._cancelled is not None and _is_main_thread():
+            error, self._cancelled = self._cancelled, None
+            # What is read now, to say where the traffic is, gets little time.
+            self._longest_s = AFTER_INTERRUPT_S
+            self.ask_to_end()
+            raise error
 
     def ask_to_end(self) -> None:
         """SIGTERM to whatever runs, without waiting."""
@@ -185,9 +208,23 @@ class Processes:
             return
 
 
+def _is_main_thread() -> bool:
+    """Where Python runs the handlers of signals."""
+    return threading.current_thread() is threading.main_thread()
+
+
+@contextlib.contextmanager
+def _whole(stdin: str) -> Iterator[IO[bytes]]:
+    """What a child reads, whole before it starts: of a pipe, helm would read nothing, and no record, were we killed then."""
+    with tempfile.TemporaryFile() as file:
+        file.write(stdin.encode())
+        file.seek(0)
+        yield file
+
+
 def _close_pipes(process: subprocess.Popen[bytes]) -> None:
     """Of a process that was ended before its output had been read."""
-    for stream in (process.stdin, process.stdout, process.stderr):
+    for stream in (process.stdout, process.stderr):
         if stream is not None:
             with contextlib.suppress(OSError):
                 stream.close()

@@ -9,11 +9,12 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from helm_canary import process
-from helm_canary.errors import RefusedError, ToolError, ToolMissingError, ToolTimeoutError
+from helm_canary.errors import CancelledError, RefusedError, ToolError, ToolMissingError, ToolTimeoutError
 from helm_canary.process import Completed, Connection, Processes, shown_command, tool_error
 
 ENVIRONMENT = {"PATH": os.environ["PATH"], "SEEN": "yes"}
@@ -80,6 +81,25 @@ def test_huge_output_on_both_streams_is_read(processes: Processes) -> None:
 def test_a_child_that_does_not_read_its_input_is_no_error(processes: Processes) -> None:
     """helm may end before it has read the record."""
     assert processes.run(script("pass"), stdin="i" * 8_000_000).code == 0
+
+
+def test_what_a_child_reads_is_whole_after_the_death_of_its_parent(tmp_path: Path) -> None:
+    """A helm that goes on alone has its record: were the rest of it missing, it would release without one."""
+    began, read, size = tmp_path / "began", tmp_path / "read", 1_000_000
+    child = f"import pathlib, sys, time; pathlib.Path({str(began)!r}).touch(); time.sleep(0.5); "
+    child += f"pathlib.Path({str(read)!r}).write_text(str(len(sys.stdin.read())))"
+    parent = "from helm_canary.process import Processes; "
+    parent += f"Processes(environment={{}}).run({script(child)!r}, stdin='r' * {size})"
+    environment = {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(script(parent), env=environment) as running:
+        deadline = time.monotonic() + 10
+        while not began.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        running.kill()
+    while not (read.exists() and read.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+    assert read.read_text() == str(size)
 
 
 def test_output_that_is_no_text_is_read_leniently(processes: Processes) -> None:
@@ -208,6 +228,30 @@ def test_end_all_ends_what_runs_in_other_threads(processes: Processes, tmp_path:
     processes.end_all()
 
 
+def test_a_cancel_while_a_child_is_being_started_ends_that_child(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal in the middle of starting helm leaves none behind that goes on by itself."""
+    started: list[subprocess.Popen[bytes]] = []
+    real = subprocess.Popen
+
+    def start(*words: Any, **more: Any) -> subprocess.Popen[bytes]:
+        started.append(real(*words, **more))
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    error = CancelledError("Cancelled.")
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: processes.cancel(error))
+    try:
+        with pytest.raises(CancelledError):
+            processes.run(script("import time; time.sleep(60)"))
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+    assert ends(started[0].pid)
+
+
 def test_an_interrupt_ends_what_runs_and_leaves_little_time(processes: Processes, tmp_path: Path) -> None:
     """After a cancel no child goes on, in whatever thread, and one that starts later cannot hold the end up."""
     mark = tmp_path / "pid"
@@ -216,7 +260,8 @@ def test_an_interrupt_ends_what_runs_and_leaves_little_time(processes: Processes
     thread.start()
     while thread.is_alive() and not (mark.exists() and mark.read_text()):
         time.sleep(0.02)
-    processes.interrupt()
+    with pytest.raises(CancelledError):
+        processes.cancel(CancelledError("Cancelled."))
     assert ends(int(mark.read_text()))
     thread.join()
     with pytest.raises(ToolTimeoutError, match=r"within 1\.5 s"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -20,11 +20,16 @@ class Ledger:
     """(who, under which conditions, move) -> what was sent and lost, summed over the runs of it."""
 
     counts: dict[tuple[str, str, str], Count] = field(default_factory=lambda: defaultdict(Count))
+    blows: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def add(self, who: str, conditions: str, move: str, sent: int, lost: int) -> None:
         count = self.counts[who, conditions, move]
         count.sent += sent
         count.lost += lost
+
+    def add_blow(self, conditions: str, blow: str) -> None:
+        """What was done to a command under these conditions, such as killing it."""
+        self.blows[conditions, blow] += 1
 
     def tables(self) -> Iterable[tuple[str, str]]:
         """(title, table) of every set of conditions; both columns where the plain commands ran under them too."""
@@ -48,7 +53,8 @@ class Ledger:
         rows.append(["all", *(str(part) for who in columns for part in (total[who].sent, total[who].lost))])
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows]
-        return "\n".join((lines[0], "-" * max(map(len, lines)), *lines[1:]))
+        blows = [f"{count} x {blow}" for (of, blow), count in sorted(self.blows.items()) if of == conditions]
+        return "\n".join((lines[0], "-" * max(map(len, lines)), *lines[1:], *blows))
 
 
 def _order(move: str) -> tuple[int, str]:

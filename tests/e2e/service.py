@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import shlex
 import shutil
@@ -10,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -68,17 +70,56 @@ class Started:
 
     def wait_for_line(self, pattern: str) -> None:
         """Read on until it has said this."""
+        assert self.reads(pattern), f"it ended without a line {pattern!r}:\n{''.join(self.said)}"
+
+    def reads(self, pattern: str) -> bool:
+        """Read on until it has said this; False where it ends first."""
         assert self.process.stderr is not None
         deadline = time.monotonic() + LINE_LIMIT_S
         for line in self.process.stderr:
             self.said.append(line)
             if re.search(pattern, line):
-                return
+                return True
             assert time.monotonic() < deadline, f"no line {pattern!r} in time:\n{''.join(self.said)}"
-        raise AssertionError(f"it ended without a line {pattern!r}:\n{''.join(self.said)}")
+        return False
 
-    def interrupt(self) -> None:
-        self.process.send_signal(signal.SIGINT)
+    def read_plan(self) -> tuple[str, ...]:
+        """The steps that it is about to take, once it has said the first one's line; none where it ended without."""
+        if not self.reads(r"^\[1/"):
+            return ()
+        numbered = (re.match(r"  (\d+)\. (.*)", line) for line in self.said)
+        found = [(int(match[1]), match[2]) for match in numbered if match]
+        # It may have planned more than once.
+        last = max(index for index, (number, _) in enumerate(found) if number == 1)
+        return tuple(text for _, text in found[last:])
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def kill(self, *, alone: bool) -> None:
+        """SIGKILL: with all that it has started, or so that those go on without it."""
+        children: list[int] = []
+        if not alone:
+            # What it starts or hears of in between would be one that is not found.
+            self.signal(signal.SIGSTOP)
+            children = [pid for pid, _ in self.children()]
+        self.process.kill()
+        for pid in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+    def children(self) -> Iterator[tuple[int, list[str]]]:
+        """The processes that it has started and that still run: id and words. Each is in a session of its own."""
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if int(folder.joinpath("stat").read_text().rpartition(")")[2].split()[1]) == self.process.pid:
+                    words = folder.joinpath("cmdline").read_bytes().decode(errors="replace").split("\0")
+                    yield int(folder.name), words
+
+    def helm(self) -> int:
+        """The id of the `helm upgrade` that it waits for; 0 where there is none."""
+        return next((pid for pid, words in self.children() if words[:2] == ["helm", "upgrade"]), 0)
 
     def end(self, timeout_s: float = COMMAND_LIMIT_S) -> Run:
         try:
@@ -101,7 +142,10 @@ def _parsed(out: str) -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class Service:
-    """The service of one namespace. `chart` and `values` are what the next command is given; `options` what every one is."""
+    """One service of a namespace. `chart` and `values` are what the next command is given; `options` what every one is.
+
+    `environment`: variables that a CI would set.
+    """
 
     cluster: Cluster
     namespace: str
@@ -109,6 +153,8 @@ class Service:
     chart: Path = CHART
     values: Mapping[str, Any] = field(default_factory=dict)
     options: tuple[str, ...] = ("--drain", "5s", "--timeout", "90s")
+    release: str = RELEASE
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def host(self) -> str:
@@ -143,7 +189,7 @@ class Service:
 
     def start(self, *words: str) -> Started:
         """Any command, as a process of its own in the cluster's network."""
-        at = ("--release", RELEASE, "--namespace", self.namespace, "--output", "json", *self.options)
+        at = ("--release", self.release, "--namespace", self.namespace, "--output", "json", *self.options)
         argv = [sys.executable, "-m", "helm_canary", *words, *at]
         process = subprocess.Popen(
             self.cluster.command(*argv),
@@ -161,13 +207,14 @@ class Service:
     def _environment(self) -> dict[str, str]:
         """Without what the shell or CI job that runs the tests may hold for the product."""
         held = ("HELM_CANARY_", "GITHUB_", "BUILD_", "SYSTEM_")
-        return {name: value for name, value in self.cluster.environment().items() if not name.startswith(held)}
+        kept = {name: value for name, value in self.cluster.environment().items() if not name.startswith(held)}
+        return {**kept, **self.environment}
 
     def _source(self) -> tuple[str, ...]:
         return ("--chart", str(self.chart), "--values", str(self.values_file()))
 
     def values_file(self) -> Path:
-        path = self.folder / f"{self.namespace}-values.json"
+        path = self.folder / f"{self.namespace}-{self.release}-values.json"
         path.write_text(json.dumps(self.values, indent=2))
         return path
 
@@ -182,19 +229,24 @@ class Service:
 
     def tracks(self) -> tuple[TrackState, TrackState]:
         """Production and canary as the API server has them: image, weight, replicas."""
-        items = self.read("deployments,virtualservices.networking.istio.io")
+        return self.tracks_of(
+            self.read("deployments,virtualservices.networking.istio.io", "--selector", f"release={self.release}")
+        )
+
+    def tracks_of(self, items: Sequence[Mapping[str, Any]]) -> tuple[TrackState, TrackState]:
+        """The same, of what was read."""
         deployments = {item["metadata"]["name"]: item for item in items if item["kind"] == "Deployment"}
         route = next(item for item in items if item["kind"] == "VirtualService")
         entries = route["spec"]["http"][0]["route"]
         weights = {entry["destination"]["subset"]: int(entry.get("weight", 0)) for entry in entries}
         return tuple(  # type: ignore[return-value]
             TrackState(image_tag(deployments[name]), weights[track], int(deployments[name]["spec"].get("replicas", 1)))
-            for track, name in (("production", RELEASE), ("canary", f"{RELEASE}canary"))
+            for track, name in (("production", self.release), ("canary", f"{self.release}canary"))
         )
 
     def template(self, track: str) -> dict[str, Any]:
         """The live pod template of a track."""
-        name = RELEASE if track == "production" else f"{RELEASE}canary"
+        name = self.release if track == "production" else f"{self.release}canary"
         spec = json.loads(self.kubectl("get", "deployment", name, "--output", "json"))["spec"]
         template: dict[str, Any] = spec["template"]
         return template
@@ -202,7 +254,7 @@ class Service:
     def pods(self, track: str) -> dict[str, int]:
         """uid -> restarts of the track's pods that are not on their way out."""
         chosen = "false" if track == "production" else "true"
-        found = self.read("pods", "--selector", f"release={RELEASE},canary={chosen}")
+        found = self.read("pods", "--selector", f"release={self.release},canary={chosen}")
         return {
             pod["metadata"]["uid"]: sum(status["restartCount"] for status in pod["status"].get("containerStatuses", []))
             for pod in found
@@ -215,8 +267,24 @@ class Service:
 
     def revision(self) -> int:
         """The number of Helm's newest revision; 0 without one."""
-        labels = [item["metadata"].get("labels") or {} for item in self.read("secrets")]
-        return max((int(of["version"]) for of in labels if of.get("owner") == "helm"), default=0)
+        return max(self.revisions(), default=0)
+
+    def revisions(self) -> dict[int, str]:
+        """Number -> status of each revision that Helm still has."""
+        selector = ("--selector", f"owner=helm,name={self.release}")
+        labels = [item["metadata"]["labels"] for item in self.read("secrets", *selector)]
+        return {int(of["version"]): of["status"] for of in labels}
+
+    def check_serving(self) -> None:
+        """What holds at every instant: the weights sum to 100, and whoever has any is whole: updated, Ready, available."""
+        items = self.read("deployments,virtualservices.networking.istio.io", "--selector", f"release={self.release}")
+        deployments = {item["metadata"]["name"]: item for item in items if item["kind"] == "Deployment"}
+        tracks = dict(zip((self.release, f"{self.release}canary"), self.tracks_of(items), strict=True))
+        assert sum(track.weight for track in tracks.values()) == 100, tracks
+        for name, track in tracks.items():
+            status = deployments[name].get("status") or {}
+            whole = {status.get(key) for key in ("replicas", "updatedReplicas", "availableReplicas")}
+            assert not track.weight or whole == {track.replicas}, f"{name} has {track.weight} % and {status}"
 
     def check(self, state: State, *, gateways: int = 2, proof: str = "proven") -> None:
         """The cluster is as the table says: asked of the API server, and of `status`, which asks both gateways."""

@@ -1,8 +1,7 @@
-"""Commands that are given again, too late or only to look; and one that is interrupted."""
+"""Commands that are given again, too late or only to look."""
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 
 import pytest
@@ -13,8 +12,6 @@ from .states import Release
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
-# The longest that a command may go on after SIGINT.
-CANCEL_LIMIT_S = 5.0
 RELEASE = Release("83", "84")
 
 
@@ -75,25 +72,3 @@ def test_verify_sees_the_split(steady: Service) -> None:
     split = Counter(answer["split"])
     assert split.keys() == {"production", "canary"}
     assert 155 <= split["canary"] <= 199
-
-
-@pytest.mark.parametrize(("stage", "line"), [(2, r"waiting .* to be Ready"), (5, r"waiting .* to be Ready")])
-def test_interrupted_in_a_wait(lab: Lab, stage: int, line: str) -> None:
-    """SIGINT ends a wait within five seconds with 130 and says where the traffic is; the same command then arrives."""
-    service = lab.service()
-    service.install("83")
-    for number in range(2, stage):
-        service.stage(number, "late").expect(0, "done")
-    started = service.start_stage(stage, "late")
-    started.wait_for_line(line)
-    interrupted_at = time.monotonic()
-    started.interrupt()
-    run = started.end()
-    assert time.monotonic() - interrupted_at < CANCEL_LIMIT_S
-    run.expect(130, "cancelled")
-    serving = "production (83)" if stage == 2 else "canary (late)"
-    assert f"Traffic: {serving} has 100 %" in run.said
-    assert run.answer["traffic"] == serving.split()[0]
-    service.stage(stage, "late").expect(0)
-    service.check(Release("83", "late").at(stage))
-    lab.delete(service.namespace)
