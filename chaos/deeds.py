@@ -82,7 +82,10 @@ class Deeds:
         started = self._start(words)
         time.sleep(self.chance.uniform(0.1, 6.0))
         with_helm = self.chance.random() < 0.5
-        started.kill(number, with_helm=with_helm)
+        if number is signal.SIGKILL:
+            started.kill(alone=not with_helm)
+        else:
+            started.signal(number)
         run = started.end()
         self.account.kills += 1
         self._note(run)
@@ -119,8 +122,7 @@ class Deeds:
 
     def patch_weights(self) -> str:
         """Between tracks that both have Ready pods: anything else would lose requests by itself."""
-        ready = [self.service.ready(name) for name in (RELEASE, CANARY)]
-        if not all(ready) or not self._has_route():
+        if not all(self._ready(name) for name in (RELEASE, CANARY)) or not self._has_route():
             return "no weights patched"
         weight = self.chance.choice((0, 30, 50, 100))
         patch = (
@@ -135,7 +137,7 @@ class Deeds:
 
     def scale(self) -> str:
         name = self.chance.choice((RELEASE, CANARY))
-        now = self.service.ready(name)
+        now = self._ready(name)
         return (
             self._edit("scale", "deployment", name, f"--replicas={self.chance.randint(2, 3)}")
             if now
@@ -168,6 +170,10 @@ class Deeds:
             (began, time.time() + 2 if ended == float("inf") and self._has_route() else ended)
             for began, ended in self.account.excused
         ]
+
+    def _ready(self, name: str) -> int:
+        found = {item["metadata"]["name"]: item.get("status") or {} for item in self.service.read("deployments")}
+        return int(found.get(name, {}).get("availableReplicas") or 0)
 
     def _edit(self, *words: str) -> str:
         self.account.edits += 1
