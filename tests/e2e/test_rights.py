@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 import pytest
 
@@ -40,29 +41,44 @@ def accounts() -> Iterator[Callable[..., Account]]:
         account.delete()
 
 
+@dataclass(frozen=True)
+class UnderWay:
+    """A service at `canary-10`, and its accounts: two with the Role of their namespace alone, two with all rights."""
+
+    service: Service
+    release: Account
+    look: Account
+    whole_release: Account
+    whole_look: Account
+
+
 @pytest.fixture(scope="module")
-def under_way(lab: Lab) -> Iterator[tuple[Account, Account]]:
-    """A service at `canary-10`, with the account of a pipeline and one that only looks."""
+def under_way(lab: Lab) -> Iterator[UnderWay]:
+    """For tests that move nothing."""
     service = lab.service(values=VALUES)
     service.install("83")
     service.stage(2, "84").expect(0, "done")
-    release, look = Account(service, pages(service, "release")), Account(service, pages(service, "look"), "look")
+    alone = [Account(service, {page: service.namespace}, page) for page in ("release", "look")]
+    whole = [Account(service, pages(service, page), f"whole-{page}") for page in ("release", "look")]
     try:
-        yield release.make(), look.make()
+        yield UnderWay(service, *(account.make() for account in (*alone, *whole)))
     finally:
-        release.delete()
-        look.delete()
+        for account in (*alone, *whole):
+            account.delete()
         lab.delete(service.namespace)
 
 
-def test_the_documented_rights_are_enough(lab: Lab, accounts: Callable[..., Account]) -> None:
-    """Installation, a whole release and a rollback by one account, every look by another: all proven, nothing refused."""
+@pytest.mark.parametrize(
+    "stages", [(2,), pytest.param(range(2, RELEASE.last + 1), marks=pytest.mark.matrix)], ids=["2", "all"]
+)
+def test_the_documented_rights_are_enough(stages: Iterable[int], lab: Lab, accounts: Callable[..., Account]) -> None:
+    """Installation, stages and a rollback by one account, every look by another: all proven, nothing refused or unseen."""
     service = lab.service(values=VALUES)
     runs = accounts(service, pages(service, "release")).runs
     looks = accounts(service, pages(service, "look"), "look").runs
     runs.install("83")
     assert len(looks.plan("all", "84").expect(0).answer["plans"]) == 7
-    for stage in range(2, RELEASE.last + 1):
+    for stage in stages:
         ran = runs.stage(stage, "84").expect(0, "done")
         assert (ran.answer["proof"], "note:" in ran.said) == ("proven", False), ran.text
     assert looks.status()["proof"] == "proven"
@@ -101,24 +117,21 @@ def is_for_what_is_there(right: Right) -> bool:
 
 
 @pytest.mark.parametrize("right", chosen("release", is_for_what_is_there))
-def test_a_missing_right_is_named_before_anything_is_touched(right: Right, under_way: tuple[Account, Account]) -> None:
+def test_a_missing_right_is_named_before_anything_is_touched(right: Right, under_way: UnderWay) -> None:
     """Neither `stage` nor `rollback` begins without a right that it would need by its end."""
-    account, _ = under_way
-    before, revision = account.service.snapshot(), account.service.revision()
-    lease = account.service.read("leases")
-    with account.without(right) as runs:
+    service = under_way.service
+    before, revision, lease = service.snapshot(), service.revision(), service.read("leases")
+    with under_way.release.without(right) as runs:
         check_named(runs.stage(3, "84"), right, runs)
         check_named(runs.rollback(), right, runs)
-    assert (account.service.snapshot(), account.service.revision()) == (before, revision)
-    assert account.service.read("leases") == lease
+    assert (service.snapshot(), service.revision(), service.read("leases")) == (before, revision, lease)
 
 
 @pytest.mark.matrix
 @pytest.mark.parametrize("right", chosen("look", lambda right: True))
-def test_looking_names_a_missing_right(right: Right, under_way: tuple[Account, Account]) -> None:
+def test_looking_names_a_missing_right(right: Right, under_way: UnderWay) -> None:
     """`plan`, `status` and `verify` say which right they lack."""
-    _, account = under_way
-    with account.without(right) as runs:
+    with under_way.look.without(right) as runs:
         for ran in (runs.plan(3, "84"), runs.start("status").end(), runs.verify("--requests", "1")):
             check_named(ran, right, runs)
 
@@ -174,13 +187,10 @@ OPTIONAL = {
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[] if n == "pods/exec" else [pytest.mark.matrix]) for n in OPTIONAL]
 )
-def test_without_a_right_to_see_the_gateways_nothing_is_called_proven(
-    name: str, under_way: tuple[Account, Account]
-) -> None:
+def test_without_a_right_to_see_the_gateways_nothing_is_called_proven(name: str, under_way: UnderWay) -> None:
     """`stage` goes on, says what it cannot see, and its proof is `unproven`; so is that of `status`."""
     right, said = OPTIONAL[name]
-    account, look = under_way
-    with account.without(right) as runs, look.without(right) as looks:
+    with under_way.whole_release.without(right) as runs, under_way.whole_look.without(right) as looks:
         ran = runs.stage(2, "84").expect(0, "nothing")
         seen = looks.status()
     assert ran.answer["proof"] == "unproven", ran.text
@@ -219,23 +229,21 @@ def test_without_everywhere_the_gateways_own_namespace_is_looked_at(lab: Lab, ac
 
 
 @pytest.mark.matrix
-def test_without_the_right_to_list_routes_everywhere_it_is_said(under_way: tuple[Account, Account]) -> None:
+def test_without_the_right_to_list_routes_everywhere_it_is_said(under_way: UnderWay) -> None:
     """A VirtualService of another namespace that routes to the Service cannot be seen then, and that is told."""
-    account, look = under_way
     right = Right("everywhere", "networking.istio.io", "virtualservices", "list")
     said = "The VirtualServices of other namespaces may not be listed"
-    with account.without(right) as runs, look.without(right) as looks:
+    with under_way.whole_release.without(right) as runs, under_way.whole_look.without(right) as looks:
         assert said in runs.stage(2, "84").expect(0, "nothing").said
         assert said in looks.plan(3, "84").expect(0).said
 
 
 @pytest.mark.matrix
 def test_without_the_right_to_list_services_everywhere_verify_asks_for_the_address(
-    under_way: tuple[Account, Account],
+    under_way: UnderWay,
 ) -> None:
     """The refusal names the right, and `--url`, which does without it."""
-    _, look = under_way
-    with look.without(Right("everywhere", "", "services", "list")) as looks:
+    with under_way.whole_look.without(Right("everywhere", "", "services", "list")) as looks:
         ran = looks.verify("--requests", "1").expect(3, "refused")
         assert (
             'ClusterRole: {apiGroups: [""], resources: ["services"], verbs: ["list"]}' in ran.answer["error"]["do-next"]
