@@ -212,7 +212,7 @@ class Kubectl(Processes):
     asked: list[str] = field(default_factory=list)
 
     def run(self, arguments: Sequence[str], *, stdin: str = "", timeout_s: float = 60.0, shown: bool = False,
-            check: bool = True) -> Completed:  # fmt: skip
+            check: bool = True, once: bool = False) -> Completed:  # fmt: skip
         command = " ".join(arguments)
         self.asked.append(command)
         return next(answer for part, answer in self.said.items() if part in command)

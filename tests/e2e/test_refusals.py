@@ -72,7 +72,7 @@ ASKED: dict[str, tuple[Asked, tuple[str, ...]]] = {
     ),
     "a stage skipped": (
         lambda service: service.stage("promote", "84"),
-        ("Stage promote (5) was asked for", "has reached canary-10 (2)", "Run stage canary-90 (3) first"),
+        ("Stage 5 (promote) was asked for", "has reached 2 (canary-10)", "Run stage 3 (canary-90) first"),
     ),
 }  # fmt: skip
 
@@ -131,7 +131,7 @@ def test_a_rival_route_is_refused(rival: Rival, under_way: Service, lab: Lab) ->
 def test_a_live_holder_is_refused(fresh: Service) -> None:
     """While another command waits for pods, the same stage is refused and names it, by its run, and its wait goes on."""
     fresh.install("83")
-    holder = fresh.start_stage(2, "never", "--timeout", "35s")
+    holder = fresh.having(options=("--timeout", "35s")).start_stage(2, "never")
     holder.wait_for_line("to be Ready")
     before = fresh.snapshot(), fresh.revision()
     check_refused(
@@ -145,7 +145,7 @@ def test_no_stage_while_a_rollback_is_on_its_way(fresh: Service) -> None:
     """After a rollback that was killed every stage is refused, of its release and of others; the rollback, run again, arrives."""
     fresh.install("83")
     fresh.stage(2, "84").expect(0, "done")
-    rollback = fresh.start("rollback", "--drain", "30s", "--proof", "wait")
+    rollback = fresh.having(options=("--drain", "60s", "--proof", "wait")).start("rollback")
     rollback.wait_for_line("to be in force")
     os.kill(rollback.process.pid, signal.SIGKILL)
     rollback.process.communicate()
