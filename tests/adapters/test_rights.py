@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import pytest
 
+from helm_canary.cluster import Cluster
+from helm_canary.process import Completed, Connection, Processes
 from helm_canary.rights import Right, advice, forbidden, is_granted, needed
 
 LIST_PODS = Right(verb="list", group="", resource="pods", namespace="shop")
@@ -79,3 +85,44 @@ def test_the_advice_can_be_copied() -> None:
         '{apiGroups: [""], resources: ["pods"], verbs: ["list", "get"]}. '
         'Add to the account\'s ClusterRole: {apiGroups: ["apps"], resources: ["deployments"], verbs: ["list"]}.'
     )
+
+
+@dataclass
+class ApiServer(Processes):
+    """Answers reviews: the verbs that are allowed, or nothing at all."""
+
+    allowed: Sequence[str] | None = ()
+    asked: int = 0
+
+    def run(self, arguments: Sequence[str], *, stdin: str = "", timeout_s: float = 60.0, shown: bool = False,
+            check: bool = True, once: bool = False) -> Completed:  # fmt: skip
+        if self.allowed is None:
+            return Completed(code=1, stdout="", stderr="selfsubjectaccessreviews is forbidden")
+        reviews = json.loads(stdin)["items"]
+        self.asked += len(reviews)
+        verbs = [review["spec"]["resourceAttributes"]["verb"] for review in reviews]
+        answers = [{"kind": review["kind"], "status": {"allowed": verb in self.allowed}}
+                   for review, verb in zip(reviews, verbs, strict=True)]  # fmt: skip
+        return Completed(code=0, stdout="\n".join(map(json.dumps, answers)), stderr="")
+
+
+PATCH = Right(verb="patch", group="apps", resource="deployments", namespace="shop")
+ELSEWHERE = Right(verb="list", group="", resource="pods", namespace="other")
+REVIEWS = {
+    "the rules show them": ((), [RULE], [LIST_PODS], 0, []),
+    "an authorizer without rules allows them": (("list", "patch"), [], [LIST_PODS, PATCH], 2, []),
+    "one is not allowed": (("list",), [RULE], [LIST_PODS, PATCH], 1, [PATCH]),
+    "rules are those of one namespace": ((), [RULE], [LIST_PODS, ELSEWHERE], 1, [ELSEWHERE]),
+    "the API server does not say": (None, [], [LIST_PODS, PATCH], 0, []),
+}
+
+
+@pytest.mark.parametrize("review", REVIEWS.values(), ids=[*REVIEWS])
+def test_what_rules_do_not_show_is_asked_for(
+    review: tuple[Sequence[str] | None, list[dict[str, list[str]]], list[Right], int, list[Right]],
+) -> None:
+    """No right counts as missing that the API server has not denied by itself."""
+    allowed, rules, wanted, asked, missing = review
+    server = ApiServer(environment={}, allowed=allowed)
+    cluster = Cluster(processes=server, connection=Connection(namespace="shop"))
+    assert (cluster.missing(wanted, rules), server.asked) == (missing, asked)

@@ -221,10 +221,10 @@ def test_without_everywhere_the_gateways_own_namespace_is_looked_at(lab: Lab, ac
     service = lab.service(values=VALUES)
     service.install("83")
     account = accounts(service, {"release": service.namespace, "gateway": GATEWAYS})
-    ran = account.runs.stage(1, "83").expect(0, "nothing")
+    ran = account.runs.stage(1, "83").expect(0)
     assert (ran.answer["proof"], "Gateway pods in other namespaces may not be listed" in ran.said) == ("unproven", True)
     with account.without(Right("gateway", "", "pods", "list")) as runs:
-        assert "The right `list pods` is missing in istio-system" in runs.stage(1, "83").expect(0, "nothing").said
+        assert "The right `list pods` is missing in istio-system" in runs.stage(1, "83").expect(0).said
     lab.delete(service.namespace)
 
 
@@ -266,12 +266,12 @@ def test_a_gateway_of_another_namespace_that_may_not_be_read_is_named(
     service.install("83")
     here = accounts(service, pages(service, "release"))
     there = Account(service, {"gateway": shared.namespace})
-    ran = here.runs.stage(1, "83").expect(0, "nothing")
+    ran = here.runs.stage(1, "83").expect(0)
     assert ran.answer["proof"] == "unproven"
     assert f"The Gateway {shared.namespace}/shared may not be read." in ran.said
     assert f'namespace {shared.namespace}: {{apiGroups: ["networking.istio.io"], resources: ["gateways"]' in ran.said
     there.bind()
-    assert here.runs.stage(1, "83").expect(0, "nothing").answer["proof"] == "proven"
+    assert here.runs.stage(1, "83").expect(0).answer["proof"] == "proven"
     lab.delete(service.namespace)
     lab.delete(shared.namespace)
 
