@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,9 @@ PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "charts").g
 # Options of other programs that the pages name.
 FOREIGN = {"install", "server-side", "force-conflicts", "wait", "atomic", "reuse-values", "namespace", "set-string"}
 FOREIGN |= {"show-managed-fields", "no-hooks", "help"}
+GAP = "\0"
+# Values of a message that a page shows as they are.
+VALUES = ("is not installed", "release of the Helm", "v3", "pending-upgrade")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -43,6 +47,32 @@ def test_options_that_are_named_exist(page: Path) -> None:
     known = {option.name for option in TABLE} | FOREIGN
     named = set(re.findall(r"`[^`\n]*?--([a-z][a-z-]+)", page.read_text(encoding="utf-8")))
     assert named <= known
+
+
+def _literals(path: Path) -> Iterator[str]:
+    """Every text of a module, with a gap where an f-string puts a value in."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.JoinedStr):
+            yield GAP.join(part.value if isinstance(part, ast.Constant) else "" for part in node.values)  # type: ignore[misc]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def test_messages_that_are_quoted_exist() -> None:
+    """What the tables of troubleshooting quote is what the program says; `...` stands for a value, or for the rest."""
+    known = "\n".join(text for path in (ROOT / "src").rglob("*.py") for text in _literals(path))
+    page = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    quoted = [
+        row
+        for rows in re.findall(r"^\| message begins.*\n((?:\|.*\n)+)", page, re.MULTILINE)
+        for row in rows.splitlines()
+    ]
+    texts = [text for row in quoted for text in re.findall(r"`([^`]+)`", row.split("|")[1]) if "(by helm)" not in row]
+    parts = [part.strip() for text in texts for part in re.split(r"\.\.\.|" + "|".join(VALUES), text)]
+    # The track, a number or a name may be the first word, and is no part of the program's text.
+    unknown = [part for part in parts if not any(way in known for way in (part, part.partition(" ")[2] or part))]
+    assert len(texts) > 30
+    assert unknown == []
 
 
 def test_make_targets_that_are_named_exist() -> None:

@@ -102,12 +102,12 @@ def test_the_core_is_pure(module: str) -> None:
     assert not foreign(MODULES[module]) & OUTSIDE_WORLD
 
 
-@pytest.mark.skipif("report" not in MODULES, reason="there is no report yet")
-def test_reports_are_pure() -> None:
-    """The report makes text of values: no clock, environment, file or network."""
-    assert foreign(MODULES["report"]) <= sys.stdlib_module_names
-    assert not foreign(MODULES["report"]) & OUTSIDE_WORLD
-    assert not own(MODULES["report"]) & (ADAPTERS | {"execute", "__main__", "core.planner", "core.invariants"})
+@pytest.mark.parametrize("module", ["report", "rights"])
+def test_what_makes_text_of_values_is_pure(module: str) -> None:
+    """Reports, and rules for rights, are made of values: no clock, environment, file or network."""
+    assert foreign(MODULES[module]) <= sys.stdlib_module_names
+    assert not foreign(MODULES[module]) & OUTSIDE_WORLD
+    assert not own(MODULES[module]) & (ADAPTERS | {"execute", "__main__", "core.planner", "core.invariants"})
 
 
 @pytest.mark.parametrize("module", sorted(ADAPTERS & set(MODULES)))

@@ -13,6 +13,7 @@ from typing import Any
 
 from helm_canary.errors import RefusedError, ToolError
 from helm_canary.process import Connection, Processes
+from helm_canary.rights import Right, forbidden, is_granted
 
 KINDS = (
     "deployments.apps",
@@ -24,7 +25,10 @@ KINDS = (
     "gateways.networking.istio.io",
     "horizontalpodautoscalers.autoscaling",
 )
+# Those of them that a chart renders.
+READ = ("Deployment", "Service", "VirtualService", "DestinationRule", "Gateway", "HorizontalPodAutoscaler")
 MANAGER = "helm"
+AUTHORIZATION = "authorization.k8s.io/v1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +57,14 @@ class Cluster:
         command = self.connection.kubectl("get", ",".join(KINDS), "--output", "json", "--show-managed-fields")
         return Live(items=tuple(json.loads(self.processes.run(command).stdout).get("items", [])))
 
-    def read_foreign_routes(self) -> list[Mapping[str, Any]]:
-        """The VirtualServices of the other namespaces, any of which may route to our Service; none where they may not be read."""
+    def read_foreign_routes(self) -> list[Mapping[str, Any]] | None:
+        """The VirtualServices of the other namespaces, any of which may route to our Service; None where they may not be read."""
         kind = "virtualservices.networking.istio.io"
         command = self.connection.kubectl("get", kind, "--all-namespaces", "--output", "json", namespace="")
         done = self.processes.run(command, check=False)
-        items = json.loads(done.stdout)["items"] if done.code == 0 else []
+        if done.code != 0:
+            return None
+        items = json.loads(done.stdout)["items"]
         own = self.connection.namespace or "default"
         return [item for item in items if item["metadata"].get("namespace") != own]
 
@@ -73,6 +79,31 @@ class Cluster:
                 "It is misspelt, or the context points to another cluster.",
                 f"Check --namespace and --context, or create it: kubectl create namespace {name}.",
             )
+
+    def read_rules(self) -> Sequence[Mapping[str, Any]]:
+        """What the account may do in the namespace, as far as the API server lists it; empty where it does not."""
+        namespace = self.connection.namespace or "default"
+        review = {"apiVersion": AUTHORIZATION, "kind": "SelfSubjectRulesReview", "spec": {"namespace": namespace}}
+        answers = self._review([review])
+        return answers[0].get("resourceRules") or [] if answers else []
+
+    def missing(self, wanted: Sequence[Right], rules: Sequence[Mapping[str, Any]]) -> list[Right]:
+        """The rights that the account has not. What the rules do not show is asked for one by one: some authorizers,
+        Azure's among them, list none. None is missing where the API server does not say.
+        """
+        own = self.connection.namespace or "default"
+        unsure = [right for right in wanted if right.namespace != own or not is_granted(right, rules)]
+        answers = self._review([_access_review(right) for right in unsure]) if unsure else []
+        if len(answers) != len(unsure):
+            return []
+        return [right for right, answer in zip(unsure, answers, strict=True) if not answer.get("allowed")]
+
+    def _review(self, reviews: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """The API server's answers to what it may be asked by every account; nothing is created by it."""
+        command = self.connection.kubectl("create", "--validate=false", "--filename", "-", "--output", "json")
+        stdin = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(reviews)})
+        done = self.processes.run(command, stdin=stdin, check=False)
+        return [answer.get("status") or {} for answer in _items_of(done.stdout)] if done.code == 0 else []
 
     def current_namespace(self) -> str:
         """The namespace that kubectl would use where none was given."""
@@ -89,27 +120,39 @@ class Cluster:
             return live.result(), would.result()
 
     def _items(self, arguments: Sequence[str], stdin: str) -> list[Mapping[str, Any]]:
-        text = self.processes.run(self.connection.kubectl(*arguments), stdin=stdin).stdout
-        found: list[Mapping[str, Any]] = []
-        for answer in _documents(text):
-            found += answer["items"] if answer.get("kind") == "List" else [answer]
-        return found
+        return _items_of(self.processes.run(self.connection.kubectl(*arguments), stdin=stdin).stdout)
 
-    def events_of(self, names: Iterable[str]) -> list[Mapping[str, Any]]:
-        """The newest events of these objects, oldest first; empty where they may not be read."""
+    def events_of(self, names: Iterable[str]) -> list[Mapping[str, Any]] | None:
+        """The newest events of these objects, oldest first; None where they may not be read."""
         wanted = set(names)
         done = self.processes.run(self.connection.kubectl("get", "events", "--output", "json"), check=False)
         if done.code != 0:
-            return []
+            return None
         events = [item for item in json.loads(done.stdout)["items"] if item["involvedObject"].get("name") in wanted]
         return sorted(events, key=lambda item: str(item.get("lastTimestamp") or item.get("eventTime") or ""))
 
-    def log_of(self, pod: str, container: str, *, previous: bool, lines: int = 10) -> list[str]:
-        """The last lines of a container's log; empty where there are none or they may not be read."""
+    def log_of(self, pod: str, container: str, *, previous: bool, lines: int = 10) -> list[str] | None:
+        """The last lines of a container's log; empty where there are none, None where they may not be read."""
         extra = ["--previous"] if previous else []
         command = self.connection.kubectl("logs", pod, "--container", container, f"--tail={lines}", *extra)
         done = self.processes.run(command, check=False, timeout_s=20)
-        return done.stdout.splitlines() if done.code == 0 else []
+        if done.code != 0:
+            return None if forbidden(done.stderr) else []
+        return done.stdout.splitlines()
+
+
+def _access_review(right: Right) -> Mapping[str, Any]:
+    attributes = {"verb": right.verb, "group": right.group, "resource": right.resource, "namespace": right.namespace}
+    if right.name:
+        attributes["name"] = right.name
+    return {"apiVersion": AUTHORIZATION, "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": attributes}}
+
+
+def _items_of(text: str) -> list[Mapping[str, Any]]:
+    found: list[Mapping[str, Any]] = []
+    for answer in _documents(text):
+        found += answer["items"] if answer.get("kind") == "List" else [answer]
+    return found
 
 
 def _documents(text: str) -> list[dict[str, Any]]:

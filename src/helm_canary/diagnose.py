@@ -144,10 +144,13 @@ def _said(told: Mapping[str, Any]) -> str:
 def describe(
     pods: Sequence[Mapping[str, Any]],
     deployment: Mapping[str, Any] | None,
-    read_events: Callable[[Sequence[str]], Sequence[Mapping[str, Any]]],
-    read_log: Callable[[str, str, bool], Sequence[str]],
+    read_events: Callable[[Sequence[str]], Sequence[Mapping[str, Any]] | None],
+    read_log: Callable[[str, str, bool], Sequence[str] | None],
 ) -> tuple[str, ...]:
-    """Lines for a person: the pod and its reason, its events, its log; without any pod, what the Deployment says."""
+    """Lines for a person: the pod and its reason, its events, its log; without any pod, what the Deployment says.
+
+    The reads give None where the account may not.
+    """
     trouble = find_trouble(pods)
     conditions = ((deployment or {}).get("status") or {}).get("conditions") or []
     failing = [c for c in conditions if c.get("type") == "ReplicaFailure" and c.get("status") == "True"]
@@ -156,9 +159,13 @@ def describe(
     if trouble is None:
         return tuple(lines) or ("There is no pod yet.",)
     lines += [f"Pod {trouble.pod} is not Ready: {trouble.reason}"]
-    events = list(read_events([trouble.pod]))[-EVENTS_SHOWN:]
-    lines += [f"  event: {event.get('reason')}: {event.get('message')}" for event in events] or ["  no events"]
+    events = read_events([trouble.pod])
+    lines += [f"  event: {event.get('reason')}: {event.get('message')}" for event in (events or ())[-EVENTS_SHOWN:]]
+    if not events:
+        lines.append("  no events" if events is not None else "  events: the account may not list them")
     if trouble.container:
-        log = list(read_log(trouble.pod, trouble.container, trouble.restarted))[-LOG_LINES_SHOWN:]
-        lines += [f"  log of {trouble.container}: {line}" for line in log] or [f"  log of {trouble.container}: empty"]
+        log, of = read_log(trouble.pod, trouble.container, trouble.restarted), f"  log of {trouble.container}"
+        lines += [f"{of}: {line}" for line in (log or ())[-LOG_LINES_SHOWN:]]
+        if not log:
+            lines.append(f"{of}: empty" if log is not None else f"{of}: the account may not get pods/log")
     return tuple(lines)

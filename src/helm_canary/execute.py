@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from helm_canary.cluster import Live
+from helm_canary.cluster import READ, Live
 from helm_canary.core.invariants import check_plan
 from helm_canary.core.model import (
     Change,
@@ -77,6 +77,7 @@ from helm_canary.options import Command, Options
 from helm_canary.outcome import Outcome, describe_traffic, is_healthy, traffic_of
 from helm_canary.ports import Clock, ClusterPort, HelmPort, LeasePort, ProxiesPort, Reporter, RequestsPort
 from helm_canary.record import from_values, release_values, to_text
+from helm_canary.rights import Right, advice, needed
 from helm_canary.waits import WaitFailedError, Waits
 
 # A rendering so old is made again: what `lookup` in a chart reads may have changed.
@@ -147,6 +148,8 @@ class Execution:
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4))
     _prepared: _Prepared | None = None
     _written: _Written | None = None
+    _rules: Future[Sequence[Mapping[str, Any]]] | None = None
+    _objects: Sequence[Object] = ()
 
     # --- commands ----------------------------------------------------------------------------------------------------
 
@@ -184,17 +187,26 @@ class Execution:
             jobs: list[Future[object]] = [pool.submit(self.helm.check_version)]
             reading = pool.submit(self._look_and_read)
             rendered = pool.submit(self._render, self.options.tag)
-            self._foreign_routes = pool.submit(self.cluster.read_foreign_routes).result()
+            foreign_routes = pool.submit(self.cluster.read_foreign_routes)
             facts_read = reading.result()
             if facts_read[0].newest is None:
                 self.cluster.check_namespace()
             for job in jobs:
                 job.result()
             target = rendered.result()
+            self._take_foreign_routes(foreign_routes.result())
         self._target = target.version
         shape = self._adopt_shape(target.shape, facts_read[1], target.objects)
         shared = self._shared_changes(facts_read[0], facts_read[1], shape, target)
         return target, self._facts_of(*facts_read, shared=shared, rendered=target.objects)
+
+    def _take_foreign_routes(self, found: Sequence[Mapping[str, Any]] | None) -> None:
+        if found is None:
+            self.report.note(
+                "The VirtualServices of other namespaces may not be listed: whether one of them routes to this Service is not "
+                "known."
+            )
+        self._foreign_routes = found or ()
 
     def _render(self, tag: str) -> Rendered:
         manifest = self.helm.rendered(native_arguments(tag), NO_RECORD)
@@ -236,7 +248,7 @@ class Execution:
 
     def _adopt_shape(self, shape: Shape, live: Live, rendered: Sequence[Object]) -> Shape:
         """Where to look from now on. The chart's own Gateway counts before it is installed: its pods run already."""
-        self._shape = shape
+        self._shape, self._objects = shape, rendered
         self._proxies = self.proxies_for(shape)
         own = [thing for thing in rendered if thing.get("kind") == "Gateway"]
         self._proxies.find([*own, *live.of_kind("Gateway")])
@@ -280,6 +292,7 @@ class Execution:
     def _look_and_read(self) -> tuple[Stored, Live]:
         """The Lease first: what is read after it was seen free stays true until another command takes it."""
         if self.options.command in (Command.STAGE, Command.ROLLBACK) and not self.options.dry_run:
+            self._rules = self._pool.submit(self.cluster.read_rules)
             self.holding.look()
         return self._read()
 
@@ -334,6 +347,8 @@ class Execution:
             for _ in range(MOST_PLANS):
                 made = self.make_plan(wanted, facts)
                 writes = made.changes and not self.options.dry_run
+                if writes:
+                    self._check_rights(facts)
                 if writes and not self.holding.ensure(facts.stored):
                     facts = self._read_again()
                     continue
@@ -353,6 +368,22 @@ class Execution:
             raise self._failed(error) from error
         finally:
             self.holding.end()
+
+    def _check_rights(self, facts: Facts) -> None:
+        """Raises RefusedError where a right is missing that a write would need: found in the middle it would be too late."""
+        if self._rules is None:
+            return
+        rules, self._rules = self._rules.result(), None
+        written = parse_objects(facts.stored.newest.manifest) if facts.stored.newest else ()
+        live, stored = set(map(reference, facts.live.items)), set(map(reference, written))
+        rendered = set(map(reference, self._objects))
+        # Only these kinds are read; of others Helm's manifest says that they are there.
+        new = [one for one in self._objects if reference(one) not in (live if one.get("kind") in READ else stored)]
+        gone = [one for one in written if reference(one) in self.options.allow and reference(one) not in rendered]
+        wanted = needed(self.options.release, self.options.namespace, self._objects, new, gone)
+        missing = self.cluster.missing(wanted, rules)
+        if missing:
+            raise _may_not(missing)
 
     def _carry_out(self, made: Plan, wanted: Wanted, facts: Facts) -> Outcome:
         for number, step in enumerate(made.steps, start=1):
@@ -630,6 +661,14 @@ class _WatchfulClock:
     def sleep(self, seconds: float) -> None:
         self.clock.sleep(seconds)
         self.lease.raise_if_lost()
+
+
+def _may_not(missing: Sequence[Right]) -> RefusedError:
+    return RefusedError(
+        f"The account may not {', '.join(dict.fromkeys(map(str, missing)))}.",
+        "Helm or this command needs it for the release, and would stop in the middle without it.",
+        advice(missing),
+    )
 
 
 def _never_still() -> RefusedError:

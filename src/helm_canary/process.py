@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import IO
 
 from helm_canary.errors import CanaryError, ToolError, ToolMissingError, ToolTimeoutError, is_away
+from helm_canary.rights import advice, forbidden
 
 GRACE_S = 3.0
 RETRY_S = 1.0
@@ -250,6 +251,9 @@ def tool_error(arguments: Sequence[str], done: Completed) -> ToolError:
     stderr = done.stderr.strip() or done.stdout.strip()
     lines = tuple(stderr.splitlines()[-OUTPUT_LINES_SHOWN:])
     means, do_next = _cause(stderr)
+    missing = forbidden(stderr)
+    if missing:
+        do_next = advice(missing)
     happened = f"`{_short(arguments)}` failed with exit code {done.code}."
     return ToolError(happened, means, do_next, lines, stderr=stderr)
 

@@ -16,6 +16,7 @@ from helm_canary.core.model import Split, Track
 from helm_canary.errors import CanaryError, ToolError
 from helm_canary.manifest import Shape
 from helm_canary.process import Connection, Processes
+from helm_canary.rights import Right, advice, forbidden
 
 ROUTES = "config_dump?resource=dynamic_route_configs"
 CLUSTERS = "clusters?format=json"
@@ -54,17 +55,23 @@ class Answers:
 
 @dataclass
 class Proxies:
-    """The gateway proxies of one service. `find` must have been called before anything is asked."""
+    """The gateway proxies of one service. `find` must have been called before anything is asked.
+
+    everywhere  pods of all namespaces may be listed
+    unread      Gateways that could not be read, with what kubectl said: whose pods they select is not known
+    """
 
     processes: Processes
     connection: Connection
     shape: Shape
     selectors: tuple[str, ...] = ()
     everywhere: bool = True
+    unread: dict[str, str] = field(default_factory=dict)
 
     def find(self, own_gateways: Sequence[Mapping[str, Any]]) -> None:
         """Learn the pod selectors of the Gateways that the VirtualService names; `own_gateways` are those of its namespace."""
         selectors = []
+        self.unread = {}
         known = {f"{self.shape.namespace}/{item['metadata']['name']}": item for item in own_gateways}
         for name in self.shape.gateways:
             if name == "mesh":
@@ -80,10 +87,14 @@ class Proxies:
             "get", "gateways.networking.istio.io", name, "--ignore-not-found", "--output", "json", namespace=namespace
         )
         done = self.processes.run(command, check=False)
+        if done.code != 0:
+            self.unread[f"{namespace}/{name}"] = done.stderr.strip()
         return json.loads(done.stdout) if done.code == 0 and done.stdout.strip() else None
 
     def pods(self) -> list[GatewayPod]:
-        """Every Running gateway pod. Raises ToolError when they may not be listed anywhere."""
+        """Every Running gateway pod. Raises ToolError when they may not be listed anywhere, or a Gateway not be read."""
+        for name, stderr in self.unread.items():
+            raise ToolError(f"The Gateway {name} may not be read.", advice(forbidden(stderr)) or stderr, stderr=stderr)
         found: dict[GatewayPod, None] = {}
         for selector in self.selectors:
             for item in self._running(selector):
@@ -120,6 +131,13 @@ class Proxies:
             raise ToolError("The gateway pods may not be listed.", f"The right `list pods` is missing in {where}.")
         return items
 
+    def _raise_if_none_may_be_asked(self, pods: Sequence[GatewayPod], missing: Sequence[Sequence[Right]]) -> None:
+        """An answer that a pod owes may still come; a right that is missing does not."""
+        if all(missing):
+            rights = list(dict.fromkeys(right for every in missing for right in every))
+            names = ", ".join(map(str, pods))
+            raise ToolError(f"No answer from {names}: the account may not {rights[0]}.", advice(rights))
+
     def splits(self) -> Answers:
         """The weights in force, per pod."""
         return Answers(splits=self._ask(ROUTES, lambda answer: parse_splits(answer, self.shape)))
@@ -133,6 +151,8 @@ class Proxies:
         if not pods:
             return {}
 
+        missing: dict[GatewayPod, list[Right]] = {pod: [] for pod in pods}
+
         def ask(pod: GatewayPod) -> Answer | None:
             command = self.connection.kubectl(
                 "exec", pod.name, "--container", "istio-proxy", "--", "pilot-agent", "request", "GET", question,
@@ -140,12 +160,15 @@ class Proxies:
             )  # fmt: skip
             try:
                 done = self.processes.run(command, timeout_s=ANSWER_TIMEOUT_S, check=False)
+                missing[pod] = forbidden(done.stderr) if done.code else []
                 return parse(first_json(done.stdout)) if done.code == 0 else None
             except (CanaryError, ValueError, KeyError, TypeError):
                 return None
 
         with ThreadPoolExecutor(min(len(pods), 16)) as pool:
-            return dict(zip(pods, pool.map(ask, pods), strict=True))
+            answers = dict(zip(pods, pool.map(ask, pods), strict=True))
+        self._raise_if_none_may_be_asked(pods, list(missing.values()))
+        return answers
 
 
 def first_json(text: str) -> Mapping[str, Any]:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from helm_canary.errors import RefusedError, VerificationError
 from helm_canary.process import Connection, Processes
+from helm_canary.rights import Right, advice, forbidden
 
 TRACK_HEADER = "x-canary-track"
 REQUEST_TIMEOUT_S = 10.0
@@ -77,12 +78,14 @@ class Requests:
 
     def _gateway_url(self) -> str:
         """The address of the load balancer Service in front of the gateway pods."""
+        missing: list[Right] = []
         for selector in self.gateways.selectors if self.gateways else ():
             labels = dict(pair.split("=", 1) for pair in selector.split(","))
             done = self.processes.run(
                 self.connection.kubectl("get", "services", "--all-namespaces", "--output", "json", namespace=""),
                 check=False,
             )
+            missing = forbidden(done.stderr) if done.code else []
             for service in json.loads(done.stdout)["items"] if done.code == 0 else []:
                 found = service["spec"].get("selector") or {}
                 ingress = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or []
@@ -92,7 +95,7 @@ class Requests:
         raise RefusedError(
             "The gateway's address is not known.",
             "No Service of type LoadBalancer with an address selects the gateway's pods, or Services may not be listed.",
-            "Give --url http://ADDRESS.",
+            f"Give --url http://ADDRESS. {advice(missing)}".strip(),
         )
 
 
