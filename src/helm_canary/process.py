@@ -22,8 +22,9 @@ from helm_canary.rights import advice, forbidden
 
 GRACE_S = 3.0
 RETRY_S = 1.0
-# Enough to say where the traffic is. A CI gives a cancelled step little more than five seconds in all.
-AFTER_INTERRUPT_S = 1.5
+# To end helm, say where the traffic is and release the Lease. A CI gives a cancelled step little more than five seconds in all.
+AFTER_INTERRUPT_S = 4.0
+LEAST_S = 0.3
 OUTPUT_LINES_SHOWN = 20
 
 
@@ -76,7 +77,7 @@ class Processes:
     _running: set[subprocess.Popen[bytes]] = field(default_factory=set)
     # A signal handler may need it while the thread it interrupts holds it.
     _lock: threading.RLock = field(default_factory=threading.RLock)
-    _longest_s: float = math.inf
+    _until: float = math.inf
     _answered: bool = False
     _starting: bool = False
     _cancelled: CanaryError | None = None
@@ -91,7 +92,7 @@ class Processes:
             self.echo(shown_command(arguments))
         began, done = time.monotonic(), None
         while done is None:
-            last = once or not self._answered or self._longest_s < math.inf
+            last = once or not self._answered or self._until < math.inf
             last = last or time.monotonic() - began > self.patience_s
             done = self._attempt(arguments, stdin, timeout_s, last)
             if done is None:
@@ -114,7 +115,7 @@ class Processes:
         return None if not last and done.code != 0 and is_away(done.stderr) else done
 
     def _run_once(self, arguments: Sequence[str], stdin: str, timeout_s: float) -> Completed:
-        timeout_s = min(timeout_s, self._longest_s)
+        timeout_s = min(timeout_s, max(self._until - time.monotonic(), LEAST_S))
         process = self._start(arguments, stdin)
         try:
             self._raise_if_cancelled()
@@ -123,7 +124,7 @@ class Processes:
             self._end(process)
             _close_pipes(process)
             raise ToolTimeoutError(
-                f"`{_short(arguments)}` did not end within {timeout_s:g} s.",
+                f"`{_short(arguments)}` did not end within {timeout_s:.3g} s.",
                 "The API server is slow or cannot be reached, or a webhook hangs.",
                 "Try the command by hand; then run the same command again.",
             ) from None
@@ -173,8 +174,7 @@ class Processes:
     def _raise_if_cancelled(self) -> None:
         if self._cancelled is not None and _is_main_thread():
             error, self._cancelled = self._cancelled, None
-            # What is read now, to say where the traffic is, gets little time.
-            self._longest_s = AFTER_INTERRUPT_S
+            self._until = time.monotonic() + AFTER_INTERRUPT_S
             self.ask_to_end()
             raise error
 

@@ -264,7 +264,7 @@ def test_an_interrupt_ends_what_runs_and_leaves_little_time(processes: Processes
         processes.cancel(CancelledError("Cancelled."))
     assert ends(int(mark.read_text()))
     thread.join()
-    with pytest.raises(ToolTimeoutError, match=r"within 1\.5 s"):
+    with pytest.raises(ToolTimeoutError, match=r"within [34](\.\d+)? s"):
         processes.run(script("import time; time.sleep(60)"))
 
 

@@ -144,7 +144,9 @@ class Struck:
         blow = self.blows[self._count % len(self.blows)]
         self._count += 1
         where = "in helm" if started.helm() else "elsewhere"
-        self._note(f"{started.command}: {blow.value} {where}, {point.after_s:.2f} s in {point.step}")
+        self._note(
+            f"{' '.join(started.command.split()[1:3])}: {blow.value} {where}, {point.after_s:.2f} s in {point.step}"
+        )
         self.ledger.add_blow(self.conditions, f"{blow.value}, {where}")
         if blow.is_death:
             self._kill(started, blow)
@@ -156,10 +158,9 @@ class Struck:
         started.kill(alone=blow is Blow.ALONE)
         run = started.end()
         assert run.code == -signal.SIGKILL, run.text
-        until = time.monotonic() + HOLD_S
-        while time.monotonic() < until:
-            self.service.check_serving()
-            time.sleep(0.5)
+        self.service.check_serving()
+        time.sleep(HOLD_S)
+        self.service.check_serving()
 
     def _cancel(self, started: Started, number: signal.Signals) -> None:
         began = time.monotonic()

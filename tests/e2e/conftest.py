@@ -23,7 +23,7 @@ SLOW, QUICK = "localhost/productpage", "localhost/quick"
 IMAGES: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     SLOW: {tag: {"START_DELAY_MS": "3000"} for tag in ("83", "84")},
     QUICK: {
-        **{tag: {"START_DELAY_MS": "300"} for tag in ("83", "84", "85")},
+        **{tag: {"START_DELAY_MS": "300"} for tag in ("82", "83", "84", "85")},
         "never": {"START_DELAY_MS": "300", "NEVER_READY": "1"},
         "crash": {"CRASH_AFTER_MS": "200"},
         "late": {"START_DELAY_MS": "6000"},

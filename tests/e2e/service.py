@@ -155,10 +155,11 @@ class Service:
     options: tuple[str, ...] = ("--drain", "5s", "--timeout", "90s")
     release: str = RELEASE
     environment: Mapping[str, str] = field(default_factory=dict)
+    named_host: str = ""
 
     @property
     def host(self) -> str:
-        return f"{self.namespace}.example.com"
+        return self.named_host or f"{self.namespace}.example.com"
 
     def having(
         self, *, values: Mapping[str, Any] | None = None, chart: Path | None = None, options: Sequence[str] = ()

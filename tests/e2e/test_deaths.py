@@ -48,9 +48,8 @@ class Life:
 
 # A stage that comes after a death waits for half a minute, until the dead one's Lease is: so there are few, side by side.
 LIVES = {
-    "killed alone": Life((Blow.ALONE,), {2: 2, 5: 1}, last=5, rollback=4),
-    "killed with its helm": Life((Blow.WITH_HELM,), {3: 1, 6: 1}, last=6, rollback=5),
-    "killed in either way": Life((Blow.WITH_HELM, Blow.ALONE), {4: 1, 7: 2}, last=7, rollback=5),
+    "killed alone first": Life((Blow.ALONE, Blow.WITH_HELM), {2: 1, 4: 1, 5: 1}, last=5, rollback=4),
+    "killed with its helm first": Life((Blow.WITH_HELM, Blow.ALONE), {3: 1, 6: 1, 7: 1}, last=7, rollback=4),
 }
 
 
