@@ -833,8 +833,7 @@ def _refuse_different(observed: Observed, record: Record | None, before: Stage, 
     if any(edit.where.startswith(WEIGHTS) for edit in observed.edits):
         strange = [text for text in strange if not text.startswith(WEIGHTS)]
     edits = [
-        f"{edit.where}: {edit.found}, not {edit.expected}"
-        + (f" (by {edit.manager} {edit.at})" if edit.manager else "")
+        f"{edit.where}: {edit.found}, not {edit.expected}" + (f" (by {edit.manager} {edit.at})" if edit.manager else "")
         for edit in observed.edits
     ]
     return Refusal(
