@@ -41,8 +41,8 @@ class Case:
 
 
 DEFAULT = (
-    (Case(2, FORWARD), Case(3, BACK), Case(5, BACK)),
-    (Case(5, FORWARD, without=NO_HISTORY), Case(7, BACK, without=NO_REVISIONS), Case(3, FORWARD, "helm3")),
+    (Case(3, FORWARD), Case(5, BACK)),
+    (Case(5, FORWARD, without=NO_HISTORY), Case(3, FORWARD, "helm3")),
 )
 
 
@@ -56,7 +56,7 @@ def _rest() -> Iterator[tuple[Case, ...]]:
         for then, without in ((FORWARD, NO_HISTORY), (BACK, NO_REVISIONS))
     ]
     rest = [case for case in (*whole, *pruned) if case not in chosen]
-    yield from (tuple(rest[at : at + 3]) for at in range(0, len(rest), 3))
+    yield from (tuple(rest[at : at + 2]) for at in range(0, len(rest), 2))
 
 
 def _named(cases: tuple[Case, ...]) -> str:
