@@ -173,7 +173,6 @@ def test_a_production_that_crashes_while_watched(lab: Lab, ledger: Ledger) -> No
         send_signal(service, _pods(service, "production")[0], signal.SIGKILL)
         started.wait_for_line(r"Its traffic goes back to the canary")
         run = started.end()
-        traffic.mark("after it")
         _check_failure(run, "canary", "84")
         assert "was restarted" in run.answer["error"]["happened"]
         assert (run.answer["stage"], run.answer["production-weight"]) == ("promote", 0)
