@@ -104,7 +104,7 @@ def _route_edits(
     written = asked_split(next(rendered, None), shape)
     if written is None or written == asked:
         return
-    manager, at = _last_hand(route, ("f:http",)) if route else ("", "")
+    manager, at = last_hand(route, "spec.http") if route else ("", "")
     yield Edit(
         where=f"the weights (production/canary) of VirtualService/{shape.route}",
         found=str(asked) if asked else "not there" if route is None else "not the same in all routes",
@@ -121,11 +121,17 @@ def _earlier_versions(stored: Stored, live: Live, shape: Shape) -> Iterator[Vers
         if version is not None:
             yield version
     sets = [item for item in live.of_kind("ReplicaSet") if _owner(item) == f"Deployment/{shape.production}"]
-    for item in sorted(sets, key=lambda item: str(item["metadata"].get("creationTimestamp")), reverse=True):
+    for item in sorted(sets, key=_turn, reverse=True):
         template = without_track_labels(item["spec"]["template"], shape)
         template["metadata"].get("labels", {}).pop("pod-template-hash", None)
         template["metadata"].pop("creationTimestamp", None)
         yield version_of(template, None, shape.container)
+
+
+def _turn(item: Mapping[str, Any]) -> int:
+    """When a ReplicaSet was its Deployment's newest: one that served again is older than its time of creation says."""
+    number = str((item["metadata"].get("annotations") or {}).get("deployment.kubernetes.io/revision", ""))
+    return int(number) if number.isdigit() else 0
 
 
 def _owner(item: Mapping[str, Any]) -> str:
@@ -211,7 +217,7 @@ def _unknown_version(deployment: Mapping[str, Any], shape: Shape) -> Version:
 def _edit(
     deployment: Mapping[str, Any], shape: Shape, track: Track, version: Version, known: Sequence[Version]
 ) -> Edit:
-    manager, at = _last_hand(deployment, ("f:template",))
+    manager, at = last_hand(deployment, "spec.template")
     return Edit(
         where=f"the pod template of Deployment/{shape.deployment(track)}",
         found=f"image tag {version.tag}, not what Helm wrote",
@@ -221,12 +227,24 @@ def _edit(
     )
 
 
-def _last_hand(thing: Mapping[str, Any], fields: Sequence[str]) -> tuple[str, str]:
-    """Who, but Helm, wrote one of these fields of the spec last, and when."""
+def last_hand(thing: Mapping[str, Any], path: str) -> tuple[str, str]:
+    """Who, but Helm, wrote the field at this path, something in it or what holds it whole, last; and when."""
     others = [entry for entry in _managers(thing) if entry.get("manager") != MANAGER]
-    touched = [entry for entry in others if {*fields} & (entry.get("fieldsV1", {}).get("f:spec") or {}).keys()]
+    touched = [entry for entry in others if _owns(entry.get("fieldsV1") or {}, re.findall(r"[^.\[\]]+", path))]
     last = max(touched, key=lambda entry: str(entry.get("time", "")), default={})
     return str(last.get("manager", "")), str(last.get("time", ""))
+
+
+def _owns(fields: Mapping[str, Any], path: Sequence[str]) -> bool:
+    """Below a list that has an owner for each item the item is not looked for: what owns any of it owns this."""
+    for name in path:
+        below = fields.get(f"f:{name}")
+        if below is None:
+            return bool(fields) and name.isdigit()
+        fields = below
+        if not fields:
+            return True  # a list or a map that has one owner as a whole
+    return True
 
 
 def _managers(thing: Mapping[str, Any]) -> list[Mapping[str, Any]]:
