@@ -138,7 +138,7 @@ def test_a_live_holder_is_refused(fresh: Service) -> None:
         fresh.stage(2, "never"), "Another command is at work on this release: `stage 2`", "`helm-canary rollback`"
     )
     assert (fresh.snapshot(), fresh.revision()) == before
-    holder.interrupt()
+    holder.signal(signal.SIGINT)
     holder.end().expect(130)
 
 
