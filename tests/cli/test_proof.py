@@ -120,7 +120,7 @@ def test_asked_for_proxies_it_does_not_send_requests(service: Service) -> None:
 
 @pytest.mark.usefixtures("may_list_gateways")
 def test_without_the_right_to_run_in_the_gateways_requests_are_counted(service: Service) -> None:
-    """Gateways that are seen and may not be asked are waited for, named, and then requests are counted."""
+    """Gateways that are seen and may not be asked are named at once, and requests are counted."""
     proof, said = look(service, *VIEWER, *to_gateway(service))
 
     assert proof == "unproven"

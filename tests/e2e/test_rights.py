@@ -169,6 +169,23 @@ def test_a_missing_right_to_delete_is_named_where_something_would_be_deleted(
     lab.delete(service.namespace)
 
 
+@pytest.mark.matrix
+def test_a_missing_right_to_bring_back_what_was_deleted_is_named(lab: Lab, accounts: Callable[..., Account]) -> None:
+    """A rollback that has to make the VirtualService again needs the right for it, and says so before it begins."""
+    service = lab.service(values=VALUES)
+    service.install("83")
+    service.stage(2, "84").expect(0, "done")
+    account = accounts(service, pages(service, "release"))
+    service.kubectl("delete", "virtualservices.networking.istio.io", "--all")
+    before, right = service.snapshot(), Right("release", "networking.istio.io", "virtualservices", "create")
+    with account.without(right) as runs:
+        check_named(runs.rollback(), right, service)
+    assert service.snapshot() == before
+    account.runs.rollback().expect(0, "done")
+    service.check(RELEASE.rolled_back)
+    lab.delete(service.namespace)
+
+
 # --- rights that are not needed -----------------------------------------------------------------------------------------
 
 OPTIONAL = {
