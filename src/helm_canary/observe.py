@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from itertools import zip_longest
 from typing import Any
 
 from helm_canary.adopt import adopt
@@ -377,8 +378,8 @@ def differences(live: Any, would: Any, path: str = "") -> Iterable[tuple[str, st
     if isinstance(live, dict) and isinstance(would, dict):
         for key in sorted(live.keys() | would.keys()):
             yield from differences(live.get(key), would.get(key), f"{path}.{key}" if path else key)
-    elif isinstance(live, list) and isinstance(would, list) and len(live) == len(would):
-        for index, (one, other) in enumerate(zip(live, would, strict=True)):
+    elif isinstance(live, list) and isinstance(would, list):
+        for index, (one, other) in enumerate(zip_longest(live, would)):
             yield from differences(one, other, f"{path}[{index}]")
     elif live != would:
         yield path, _short(live), _short(would)

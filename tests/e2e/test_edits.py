@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from tests.cluster import Traffic
+from tests.cluster.traffic import BEFORE
 
 from .conftest import Lab
 from .hands import (
@@ -85,7 +86,7 @@ EDITS: Mapping[str, Edit] = {
     "no VirtualService": Edit(
         delete("virtualservice", ROUTE),
         (2, 3, 4, 5, 6),
-        ("no VirtualService", "rollback"),
+        (f"VirtualService/{ROUTE}: not there, not ", "rollback"),
         (f"VirtualService/{ROUTE}: not there",),
         breaks=True,
     ),
@@ -179,7 +180,8 @@ class _Story:
 
     def tell(self, then: str) -> None:
         broken = "until the next command has mended it"
-        apart = (broken,) if self.edit.breaks else ()
+        # Sent before the edit, some arrive after it.
+        apart = (BEFORE, broken) if self.edit.breaks else ()
         with Traffic(self.service.cluster, self.service.host, rps=RPS) as traffic:
             traffic.mark(broken if self.edit.breaks else "the edit")
             self.edit.hand(self.service)
