@@ -358,15 +358,19 @@ class Execution:
                 if self.options.dry_run:
                     return self._outcome(replace(made, result=Result.NOTHING), facts.observed)
                 try:
-                    return self._carry_out(made, wanted, facts)
+                    outcome = self._carry_out(made, wanted, facts)
+                    self.holding.end()
+                    self.holding.lease.raise_if_lost()
+                    return outcome
                 except PlanAnewError as error:
                     self.report.note(f"{error} Planning anew.")
                     self._prepared = self._written = None
                     facts = self._read_again()
             raise _never_still()
         except CanaryError as error:
+            error = self._why(error)
             if isinstance(error, RefusedError) and not self.changed:
-                raise
+                raise error from None
             raise self._failed(error) from error
         finally:
             self.holding.end()
@@ -386,6 +390,15 @@ class Execution:
         missing = self.cluster.missing(wanted, rules)
         if missing:
             raise _may_not(missing)
+
+    def _why(self, error: CanaryError) -> CanaryError:
+        """The cause of an error: where the Lease was lost, whatever ran was ended for that, and says nothing of it."""
+        if not isinstance(error, CancelledError):
+            try:
+                self.holding.lease.raise_if_lost()
+            except RefusedError as lost:
+                return lost
+        return error
 
     def _carry_out(self, made: Plan, wanted: Wanted, facts: Facts) -> Outcome:
         for number, step in enumerate(made.steps, start=1):

@@ -123,13 +123,20 @@ class Lease:
             raise lost_error(self._seen.holder)
 
     def give_up(self) -> None:
-        """Let others have it. Best effort: a Lease that stays held is dead in half a minute."""
+        """Let others have it. Best effort: a Lease that stays held is dead in half a minute.
+
+        Where another command has it by now, it is lost.
+        """
         self._done.set()
         if self._thread is not None:
             self._thread.join(JOIN_S)
-        if self._held and not self.lost.is_set() and not (self._thread and self._thread.is_alive()):
+        held, self._held = self._held, False
+        if held and not self.lost.is_set() and not (self._thread and self._thread.is_alive()):
             with contextlib.suppress(CanaryError):
-                self._write("", self._seen.transitions)
+                if not self._write("", self._seen.transitions):
+                    self.look()
+                    if self._seen.holder is not None and not self._is_ours():
+                        self._lose()
 
     def _is_ours(self) -> bool:
         return self._seen.holder is not None and self._seen.holder.identity == self.identity
