@@ -487,8 +487,10 @@ class Execution:
             self.holding.lease.raise_if_lost()
             if error.is_away:
                 raise PlanAnewError("The API server went away while Helm was at work.") from error
-            if self._goes_back and any(sign in error.stderr for sign in ANOTHER_HELM):
-                raise PlanAnewError("Another Helm was at work at the same moment.") from error
+            if any(sign in error.stderr for sign in ANOTHER_HELM):
+                self.holding.lease.check()  # who took over may have written before we renewed
+                if self._goes_back:
+                    raise PlanAnewError("Another Helm was at work at the same moment.") from error
             raise
 
     @property

@@ -61,6 +61,7 @@ class _Seen:
     """The object as it was last seen. `version` empty: there is none."""
 
     version: str = ""
+    uid: str = ""
     transitions: int = 0
     holder: Holder | None = None
 
@@ -163,6 +164,8 @@ class Lease:
         }
         if self._seen.version:
             metadata["resourceVersion"] = self._seen.version
+            # The API server makes a Lease that is replaced and not there; not one that has to be this one.
+            metadata["uid"] = self._seen.uid
         spec: dict[str, Any] = {
             "leaseDurationSeconds": DURATION_S,
             "renewTime": datetime.now(timezone.utc).strftime(TIME),
@@ -198,7 +201,8 @@ def _read(thing: Mapping[str, Any]) -> _Seen:
         said = {key: str(notes.get(f"{NOTES}/{key}", "")) for key in ("command", "who", "run")}
         holder = Holder(identity=identity, renewed=str(spec.get("renewTime") or ""), **said)
     transitions = int(spec.get("leaseTransitions") or 0)
-    return _Seen(version=str(metadata["resourceVersion"]), transitions=transitions, holder=holder)
+    version, uid = str(metadata["resourceVersion"]), str(metadata["uid"])
+    return _Seen(version=version, uid=uid, transitions=transitions, holder=holder)
 
 
 def lost_error(holder: Holder | None) -> LeaseLostError:
