@@ -111,7 +111,7 @@ def silenced(cluster: Cluster, gateway: str) -> Iterator[None]:
     """A gateway pod that serves as ever, and whose administration takes no connection."""
     (envoy,) = processes(cluster, "istio-system", gateway, "envoy")
     inside = ("nsenter", f"--target={envoy}", "--net", "iptables", "--wait")
-    rule = ("INPUT", "--protocol=tcp", "--dport=15000", "--jump=REJECT", "--reject-with=tcp-reset")
+    rule = ("INPUT", "--protocol", "tcp", "--dport", "15000", "--jump", "REJECT", "--reject-with", "tcp-reset")
     cluster.run(*inside, "--insert", *rule)
     try:
         yield
