@@ -19,7 +19,7 @@ from helm_canary.core.model import ALL_PRODUCTION, Observed, Plan, Provenance, R
 from helm_canary.core.planner import plan as make_plan
 from helm_canary.core.stages import stages_for
 from helm_canary.errors import RefusedError
-from helm_canary.execute import Execution, Rendered, read_rendered
+from helm_canary.execute import Execution
 from helm_canary.helm import ChartSource, Helm, chart_digest, native_arguments
 from helm_canary.holding import Holding
 from helm_canary.lease import Lease
@@ -29,6 +29,7 @@ from helm_canary.outcome import Outcome
 from helm_canary.ports import Reporter
 from helm_canary.process import Connection, Processes, shown_command
 from helm_canary.proxies import Proxies
+from helm_canary.rendering import Rendered, read_rendered
 from helm_canary.report import outcome_json, outcome_text, plan_text, status_text, status_values, step_line, to_json
 from helm_canary.requests_probe import Requests, judge
 

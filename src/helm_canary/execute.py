@@ -6,7 +6,6 @@ tried on the API server, and refused if it would do more than its step is for; a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -50,8 +49,6 @@ from helm_canary.errors import (
 from helm_canary.guard import Difference, as_helm_applies, compare, unwanted
 from helm_canary.helm import (
     NO_RECORD,
-    PROBE_REPLICAS,
-    PROBE_WEIGHT,
     ChartSource,
     Revision,
     Stored,
@@ -69,14 +66,13 @@ from helm_canary.manifest import (
     parse_objects,
     reference,
     template_of,
-    version_of,
-    weighted_routes,
 )
-from helm_canary.observe import differences, observe
+from helm_canary.observe import observe
 from helm_canary.options import Command, Options
 from helm_canary.outcome import Outcome, describe_traffic, is_healthy, traffic_of
 from helm_canary.ports import Clock, ClusterPort, HelmPort, LeasePort, ProxiesPort, Reporter, RequestsPort
 from helm_canary.record import from_values, release_values, to_text
+from helm_canary.rendering import Rendered, check_same_pods, read_rendered, unsteady
 from helm_canary.rights import Right, advice, needed
 from helm_canary.waits import WaitFailedError, Waits
 
@@ -85,16 +81,6 @@ STALE_AFTER_S = 10.0
 MOST_PLANS = 10
 # What helm says where another one writes the same release at the same time.
 ANOTHER_HELM = ("another operation", "already exists", "cannot re-use a name")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rendered:
-    """What chart and values render for a tag now."""
-
-    objects: tuple[Object, ...] = field(repr=False)
-    shape: Shape
-    version: Version
-    replica_count: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -539,7 +525,7 @@ class Execution:
             raise _too_much(step, found)
         for difference in found:
             self.report.note(f"Overwrites {difference}")
-        _check_same_pods(step, objects, self._known_shape())
+        check_same_pods(step, objects, self._known_shape())
         return step
 
     def _objects_of(self, step: Upgrade) -> tuple[Object, ...]:
@@ -708,43 +694,6 @@ def _never_still() -> RefusedError:
     )
 
 
-def _check_values_are_taken(objects: Sequence[Object], shape: Shape) -> None:
-    """Raises RefusedError where weights or canary replicas are not those that were set: no step could change them."""
-    found = {f"{thing.get('kind')}/{(thing.get('metadata') or {}).get('name')}": thing for thing in objects}
-    weights = weighted_routes(found[f"VirtualService/{shape.route}"], shape.host, shape.namespace)
-    if any(one != {"production": 100 - PROBE_WEIGHT, "canary": PROBE_WEIGHT} for one in weights):
-        raise _not_taken(f"the VirtualService {shape.route} does not take its weights", "weight", "weight")
-    if found[f"Deployment/{shape.canary}"]["spec"].get("replicas") != PROBE_REPLICAS:
-        raise _not_taken(f"the Deployment {shape.canary} does not take its replicas", "", "replicaCount")
-
-
-def _not_taken(what: str, production: str, canary: str) -> RefusedError:
-    names = [f"productionDeployment.{production}"] if production else []
-    where = " and ".join([*names, f"canaryDeployment.{canary}"])
-    return RefusedError(
-        f"The chart does not fit: {what} from {where}.",
-        "The stages set these values and nothing else; with a number of its own the chart would not follow.",
-        "Render the value as it is; see charts/productpage.",
-    )
-
-
-def read_rendered(manifest: str, tag: str, namespace: str) -> Rendered:
-    """A native rendering -> its shape and version. Raises RefusedError where the chart does not fit."""
-    objects = parse_objects(manifest)
-    shape = find_shape(objects, namespace)
-    templates = {track: template_of(objects, shape, track) for track in Track}
-    shape = replace(shape, container=find_container(templates[Track.PRODUCTION], tag))
-    find_container(templates[Track.CANARY], tag)
-    _check_values_are_taken(objects, shape)
-    production = next(t for t in objects if reference(t) == f"Deployment/{shape.production}")
-    return Rendered(
-        objects=tuple(objects),
-        shape=shape,
-        version=version_of(templates[Track.PRODUCTION], templates[Track.CANARY], shape.container),
-        replica_count=int(production["spec"].get("replicas", 1)),
-    )
-
-
 def _needs_chart(revision: Revision, made: Provenance, given: str) -> RefusedError:
     where = f" (commit {made.commit})" if made.commit else ""
     return RefusedError(
@@ -780,34 +729,10 @@ def _is_early_return(step: Upgrade, track: Track) -> bool:
     return going_back and track is Track.PRODUCTION
 
 
-def _check_same_pods(step: Upgrade, objects: Sequence[Object], shape: Shape) -> None:
-    """Raises RefusedError where chart and values do not render the version that was planned a moment ago."""
-    for track in Track:
-        version = step.target(track).version
-        planned, now = json.loads(version.template(track)), template_of(objects, shape, track)
-        if version == step.native and now != planned:
-            where = f"Deployment/{shape.deployment(track)}"
-            raise _unsteady(
-                [
-                    Difference(where=where, path=f"spec.template.{path}", live=before, would=after)
-                    for path, before, after in differences(planned, now)
-                ]
-            )
-
-
-def _unsteady(found: Sequence[Difference]) -> RefusedError:
-    return RefusedError(
-        "The chart renders differently each time: " + ", ".join(dict.fromkeys(one.where for one in found)) + ".",
-        "`randAlphaNum`, `now`, a weight or the like is in it. Each stage renders the chart, and would change this each time.",
-        "Take it out. A value that `lookup` keeps once it is there may be installed with --allow KIND/NAME.",
-        tuple(map(str, found)),
-    )
-
-
 def _too_much(step: Upgrade, found: list[Difference]) -> RefusedError:
     names = list(dict.fromkeys(difference.where for difference in found))
     if step.change is Change.INSTALL:
-        return _unsteady(found)
+        return unsteady(found)
     hands = sorted({difference.manager for difference in found if difference.manager})
     if hands:
         return RefusedError(
