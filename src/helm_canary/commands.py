@@ -29,6 +29,7 @@ from helm_canary.outcome import Outcome
 from helm_canary.ports import Reporter
 from helm_canary.process import Connection, Processes, shown_command
 from helm_canary.proxies import Proxies
+from helm_canary.reading import Reading
 from helm_canary.rendering import Rendered, read_rendered
 from helm_canary.report import outcome_json, outcome_text, plan_text, status_text, status_values, step_line, to_json
 from helm_canary.requests_probe import Requests, judge
@@ -101,33 +102,38 @@ def _wire(options: Options, edge: Edge) -> tuple[Options, Execution, Requests]:
         return found
 
     helm, clock, by = _helm(options, edge, connection), _SystemClock(), _provenance(options, edge.environment)
-    execution = Execution(
+    cluster = Cluster(processes=edge.processes, connection=connection)
+    holding = _holding(options, edge, connection, helm, by)
+    reading = Reading(
         options=options,
         helm=helm,
-        cluster=Cluster(processes=edge.processes, connection=connection),
+        cluster=cluster,
         proxies_for=proxies_for,
         requests=requests,
         clock=clock,
         report=edge.report,
         by=by,
         workspace=Path(edge.workspace),
-        holding=Holding(
-            lease=_lease(options, edge, connection, by),
-            helm=helm,
-            clock=clock,
-            report=edge.report,
-            takes_over=options.command is Command.ROLLBACK,
-            now=lambda: datetime.now(timezone.utc),
-        ),
+        holding=holding,
+    )
+    execution = Execution(
+        options=options,
+        reading=reading,
+        holding=holding,
+        helm=helm,
+        cluster=cluster,
+        clock=clock,
+        report=edge.report,
+        by=by,
     )
     edge.processes.patience_s = options.timeout_s
     edge.processes.away = lambda since_s: edge.report.waiting("the API server to answer again", "it is away", since_s)
     return options, execution, requests
 
 
-def _lease(options: Options, edge: Edge, connection: Connection, by: Provenance) -> Lease:
+def _holding(options: Options, edge: Edge, connection: Connection, helm: Helm, by: Provenance) -> Holding:
     stage = f" {options.stage}" if options.command is Command.STAGE else ""
-    return Lease(
+    lease = Lease(
         processes=edge.processes,
         connection=connection,
         release=options.release,
@@ -135,6 +141,14 @@ def _lease(options: Options, edge: Edge, connection: Connection, by: Provenance)
         command=options.command.value + stage,
         by=by,
         on_lost=edge.processes.ask_to_end,
+    )
+    return Holding(
+        lease=lease,
+        helm=helm,
+        clock=_SystemClock(),
+        report=edge.report,
+        takes_over=options.command is Command.ROLLBACK,
+        now=lambda: datetime.now(timezone.utc),
     )
 
 
@@ -176,7 +190,7 @@ def _account() -> str:
 
 
 def _plan(options: Options, execution: Execution) -> Answer:
-    rendered, facts = execution.read_for_stage()
+    rendered, facts = execution.reading.for_stage()
     return _plans(options, execution, rendered, facts.observed)
 
 
@@ -258,14 +272,14 @@ def _plan_without_cluster(options: Options, edge: Edge) -> Answer:
 
 
 def _status(execution: Execution) -> Answer:
-    facts = execution.read_for_rollback()
-    in_force, proof = execution.in_force(facts.observed.asked)
+    facts = execution.reading.for_rollback()
+    in_force, proof = execution.reading.in_force(facts.observed.asked)
     values = status_values(facts.observed, in_force, proof)
     return Answer(text=status_text(values), json=to_json(values))
 
 
 def _verify(options: Options, execution: Execution, requests: Requests) -> Answer:
-    facts = execution.read_for_rollback()
+    facts = execution.reading.for_rollback()
     asked = {track.value: facts.observed.asked.of(track) for track in Track} if facts.observed.asked else {}
     said = judge(requests.send(options.requests), asked)
     text = "\n".join(f"{key:<11} {json.dumps(value)}" for key, value in said.items())

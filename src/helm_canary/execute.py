@@ -6,11 +6,9 @@ tried on the API server, and refused if it would do more than its step is for; a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
 
 from helm_canary.cluster import READ, Live
 from helm_canary.core.invariants import check_plan
@@ -24,12 +22,10 @@ from helm_canary.core.model import (
     Provenance,
     Refusal,
     Result,
-    Split,
     Step,
     Track,
     TrackTarget,
     Upgrade,
-    Version,
     WaitReady,
     Wanted,
     WantedRollback,
@@ -46,50 +42,29 @@ from helm_canary.errors import (
     RefusedError,
     ToolError,
 )
-from helm_canary.guard import Difference, as_helm_applies, compare, unwanted
+from helm_canary.guard import Difference, compare, unwanted
 from helm_canary.helm import (
-    NO_RECORD,
-    ChartSource,
-    Revision,
     Stored,
-    native_arguments,
-    step_arguments,
-    write_chart,
-    write_values,
 )
 from helm_canary.holding import Holding, PlanAnewError
 from helm_canary.manifest import (
     Object,
-    Shape,
-    find_container,
-    find_shape,
     parse_objects,
     reference,
-    template_of,
 )
-from helm_canary.observe import observe
-from helm_canary.options import Command, Options
+from helm_canary.options import Options
 from helm_canary.outcome import Outcome, describe_traffic, is_healthy, traffic_of
-from helm_canary.ports import Clock, ClusterPort, HelmPort, LeasePort, ProxiesPort, Reporter, RequestsPort
-from helm_canary.record import from_values, release_values, to_text
-from helm_canary.rendering import Rendered, check_same_pods, read_rendered, unsteady
+from helm_canary.ports import Clock, ClusterPort, HelmPort, Reporter
+from helm_canary.reading import Facts, Reading
+from helm_canary.rendering import Rendered, check_same_pods, unsteady
 from helm_canary.rights import Right, advice, needed
-from helm_canary.waits import WaitFailedError, Waits
+from helm_canary.waits import WaitFailedError
 
 # A rendering so old is made again: what `lookup` in a chart reads may have changed.
 STALE_AFTER_S = 10.0
 MOST_PLANS = 10
 # What helm says where another one writes the same release at the same time.
 ANOTHER_HELM = ("another operation", "already exists", "cannot re-use a name")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Facts:
-    """One reading of the cluster."""
-
-    stored: Stored
-    live: Live
-    observed: Observed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,42 +87,31 @@ class _Written:
 
 @dataclass
 class Execution:
-    """One command on one release. The ports are given; `proxies_for` makes the port once the chart's shape is known."""
+    """One command on one release, from its plan to its outcome."""
 
     options: Options
+    reading: Reading
+    holding: Holding
     helm: HelmPort
     cluster: ClusterPort
-    proxies_for: Callable[[Shape], ProxiesPort]
-    requests: RequestsPort
     clock: Clock
     report: Reporter
     by: Provenance
-    workspace: Path
-    holding: Holding
     changed: bool = False
-    _source: ChartSource | None = None
-    _shape: Shape | None = None
-    _facts: Facts | None = None
-    _proxies: ProxiesPort | None = None
-    _waits: Waits | None = None
-    _foreign_routes: Sequence[Mapping[str, Any]] = ()
-    _target: Version | None = None
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4))
     _prepared: _Prepared | None = None
     _written: _Written | None = None
-    _rules: Future[Sequence[Mapping[str, Any]]] | None = None
-    _objects: Sequence[Object] = ()
 
     # --- commands ----------------------------------------------------------------------------------------------------
 
     def stage(self) -> Outcome:
         """Bring the release to the stage that the options name."""
-        rendered, facts = self.read_for_stage()
+        rendered, facts = self.reading.for_stage()
         return self._run(self.wanted_stage(rendered, self.options.stage), facts)
 
     def rollback(self) -> Outcome:
         """Undo the release under way, or the last finished one, with the chart that is stored in the cluster."""
-        facts = self.read_for_rollback()
+        facts = self.reading.for_rollback()
         by = self.by
         if facts.observed.record is not None:
             # The record goes on naming the chart that the release was made with, not what the caller has here.
@@ -165,152 +129,6 @@ class Execution:
             again=self.options.again,
             by=self.by,
         )
-
-    # --- reading -----------------------------------------------------------------------------------------------------
-
-    def read_for_stage(self) -> tuple[Rendered, Facts]:
-        """Everything a stage is planned from; the reads that do not need each other go side by side."""
-        with ThreadPoolExecutor(4) as pool:
-            jobs: list[Future[object]] = [pool.submit(self.helm.check_version)]
-            reading = pool.submit(self._look_and_read)
-            rendered = pool.submit(self._render, self.options.tag)
-            foreign_routes = pool.submit(self.cluster.read_foreign_routes)
-            facts_read = reading.result()
-            if facts_read[0].newest is None:
-                self.cluster.check_namespace()
-            for job in jobs:
-                job.result()
-            target = rendered.result()
-            self._take_foreign_routes(foreign_routes.result())
-        self._target = target.version
-        shape = self._adopt_shape(target.shape, facts_read[1], target.objects)
-        shared = self._shared_changes(facts_read[0], facts_read[1], shape, target)
-        return target, self._facts_of(*facts_read, shared=shared, rendered=target.objects)
-
-    def _take_foreign_routes(self, found: Sequence[Mapping[str, Any]] | None) -> None:
-        if found is None:
-            self.report.note(
-                "The VirtualServices of other namespaces may not be listed: whether one of them routes to this Service is not "
-                "known."
-            )
-        self._foreign_routes = found or ()
-
-    def _render(self, tag: str) -> Rendered:
-        manifest = self.helm.rendered(native_arguments(tag), NO_RECORD)
-        return read_rendered(manifest, tag, self.options.namespace)
-
-    def read_for_rollback(self) -> Facts:
-        """Reads for `rollback`, `status` and `verify`: the chart's shape comes from what is stored in the cluster."""
-        stored, live = self._look_and_read()
-        revision = stored.applied or stored.newest
-        if revision is None:
-            self.cluster.check_namespace()
-            raise RefusedError(
-                f"There is no Helm release {self.options.release!r} in the namespace {self.options.namespace!r}.",
-                "It was never installed, or --release, --namespace or --context name another place.",
-                "Install it with `stage 1 --tag TAG`.",
-            )
-        objects = parse_objects(revision.manifest)
-        shape = find_shape(objects, self.options.namespace)
-        tags = revision.values.get("productionDeployment") or {}
-        tag = str((tags.get("image") or {}).get("tag", ""))
-        if tag:
-            shape = replace(shape, container=_container(objects, shape, tag))
-        if self._goes_back:
-            self._source = self._stored_source(stored)
-        self._adopt_shape(shape, live, objects)
-        return self._facts_of(stored, live)
-
-    def _stored_source(self, stored: Stored) -> ChartSource:
-        """What a rollback renders: the chart and values in the cluster; only subcharts must come from the caller."""
-        revision = stored.applied or stored.newest
-        assert revision is not None
-        if not revision.has_subcharts:
-            return write_chart(revision, self.workspace)
-        record = from_values(dict(revision.values))
-        made = record.by if record else Provenance()
-        if not self.options.chart or self.by.chart_digest != made.chart_digest:
-            raise _needs_chart(revision, made, self.options.chart)
-        return write_values(revision, self.workspace, self.options.chart, self.options.chart_version)
-
-    def _adopt_shape(self, shape: Shape, live: Live, rendered: Sequence[Object]) -> Shape:
-        """Where to look from now on. The chart's own Gateway counts before it is installed: its pods run already."""
-        self._shape, self._objects = shape, rendered
-        self._proxies = self.proxies_for(shape)
-        own = [thing for thing in rendered if thing.get("kind") == "Gateway"]
-        self._proxies.find([*own, *live.of_kind("Gateway")])
-        return shape
-
-    def _facts_of(
-        self, stored: Stored, live: Live, *, shared: tuple[str, ...] = (), rendered: Sequence[Object] = ()
-    ) -> Facts:
-        shape = self._known_shape()
-        observed = observe(
-            stored,
-            live,
-            shape,
-            target=self._target,
-            shared=shared,
-            foreign_routes=self._foreign_routes,
-            rendered=rendered,
-            weights=self.options.weights,
-        )
-        facts = Facts(stored=stored, live=live, observed=observed)
-        self._facts = facts
-        assert self._proxies is not None
-        self._waits = self._waits or Waits(
-            cluster=self.cluster,
-            proxies=self._proxies,
-            requests=self.requests,
-            clock=_WatchfulClock(self.clock, self.holding.lease),
-            report=self.report,
-            shape=shape,
-            stored=stored,
-            timeout_s=self.options.timeout_s,
-            drain_s=self.options.drain_s,
-            mode=self.options.proof,
-            target=self._target,
-        )
-        self._waits.stored = stored
-        return facts
-
-    def _read_again(self) -> Facts:
-        return self._facts_of(*self._read())
-
-    def _look_and_read(self) -> tuple[Stored, Live]:
-        """The Lease first: what is read after it was seen free stays true until another command takes it."""
-        if self.options.command in (Command.STAGE, Command.ROLLBACK) and not self.options.dry_run:
-            self._rules = self._pool.submit(self.cluster.read_rules)
-            self.holding.look()
-        return self._read()
-
-    def _read(self) -> tuple[Stored, Live]:
-        with ThreadPoolExecutor(2) as pool:
-            stored, live = pool.submit(self.helm.read), pool.submit(self.cluster.read)
-            return stored.result(), live.result()
-
-    def _shared_changes(self, stored: Stored, live: Live, shape: Shape, target: Rendered) -> tuple[str, ...]:
-        """The objects that `--allow` names and that chart and values would change now; only the first canary stage asks."""
-        if not self.options.allow or self.options.stage != 2 or stored.newest is None:
-            return ()
-        observed = observe(stored, live, shape, target=target.version)
-        known = observed.production.version, observed.canary.version, observed.asked
-        if observed.record is None or None in known:
-            return ()
-        assert observed.asked is not None
-        assert observed.production.version is not None
-        assert observed.canary.version is not None
-        still = Upgrade(
-            change=Change.SHARED,
-            production=TrackTarget(version=observed.production.version, replicas=observed.production.replicas),
-            canary=TrackTarget(version=observed.canary.version, replicas=observed.canary.replicas),
-            split=observed.asked,
-            record=observed.record,
-            native=target.version,
-            why="",
-        )
-        found = {difference.where for difference in self._try(still, stored, self._rendered(still))}
-        return tuple(name for name in self.options.allow if name in found)
 
     # --- carrying out ------------------------------------------------------------------------------------------------
 
@@ -338,7 +156,7 @@ class Execution:
                 if writes:
                     self._check_rights(facts)
                 if writes and not self.holding.ensure(facts.stored):
-                    facts = self._read_again()
+                    facts = self.reading.again()
                     continue
                 self.report.plan(made)
                 if self.options.dry_run:
@@ -351,7 +169,7 @@ class Execution:
                 except PlanAnewError as error:
                     self.report.note(f"{error} Planning anew.")
                     self._prepared = self._written = None
-                    facts = self._read_again()
+                    facts = self.reading.again()
             raise _never_still()
         except CanaryError as error:
             error = self._why(error)
@@ -363,16 +181,18 @@ class Execution:
 
     def _check_rights(self, facts: Facts) -> None:
         """Raises RefusedError where a right is missing that a write would need: found in the middle it would be too late."""
-        if self._rules is None:
+        if self.reading.rules is None:
             return
-        rules, self._rules = self._rules.result(), None
+        rules, self.reading.rules = self.reading.rules.result(), None
         written = parse_objects(facts.stored.newest.manifest) if facts.stored.newest else ()
         live, stored = set(map(reference, facts.live.items)), set(map(reference, written))
-        rendered = set(map(reference, self._objects))
+        rendered = set(map(reference, self.reading.objects))
         # Only these kinds are read; of others Helm's manifest says that they are there.
-        new = [one for one in self._objects if reference(one) not in (live if one.get("kind") in READ else stored)]
+        new = [
+            one for one in self.reading.objects if reference(one) not in (live if one.get("kind") in READ else stored)
+        ]
         gone = [one for one in written if reference(one) in self.options.allow and reference(one) not in rendered]
-        wanted = needed(self.options.release, self.options.namespace, self._objects, new, gone)
+        wanted = needed(self.options.release, self.options.namespace, self.reading.objects, new, gone)
         missing = self.cluster.missing(wanted, rules)
         if missing:
             raise _may_not(missing)
@@ -393,8 +213,8 @@ class Execution:
             self._take(step)
         self._settle()
         if self.changed and isinstance(made.steps[-1], (WaitReady, Drain, Watch)):
-            self._read_again()  # these take long; the end of an upgrade, or of its proof, was just read
-        facts = self._facts or facts
+            self.reading.again()  # these take long; the end of an upgrade, or of its proof, was just read
+        facts = self.reading.facts or facts
         self._check_arrived(wanted, facts)
         return self._outcome(made, facts.observed)
 
@@ -412,28 +232,28 @@ class Execution:
             )
 
     def _take(self, step: Step) -> None:
-        assert self._waits is not None
+        assert self.reading.waits is not None
         if not isinstance(step, Prove):
             self._settle()
         match step:
             case Upgrade():
                 self._apply(step)
             case WaitReady():
-                self._waits.ready(step)
+                self.reading.waits.ready(step)
             case Prove():
-                self._waits.prove(step, meanwhile=self._settle_if_read)
+                self.reading.waits.prove(step, meanwhile=self._settle_if_read)
                 self._settle()
             case Drain():
-                self._waits.drain(step)
+                self.reading.waits.drain(step)
             case Watch():
                 self._watch(step)
 
     def _watch(self, step: Watch) -> None:
-        assert self._waits is not None
+        assert self.reading.waits is not None
         try:
-            self._waits.watch(step)
+            self.reading.waits.watch(step)
         except WaitFailedError as error:
-            facts = self._read_again()
+            facts = self.reading.again()
             if not facts.observed.track(step.track.other).fully_ready:
                 raise
             self.report.note(f"{error.happened} Its traffic goes back to the {step.track.other.value}.")
@@ -443,17 +263,17 @@ class Execution:
 
     def _prepare(self, steps: Sequence[Step]) -> None:
         """While the first of these is waited for, the upgrade after it is rendered."""
-        if isinstance(steps[0], Upgrade) or self._facts is None:
+        if isinstance(steps[0], Upgrade) or self.reading.facts is None:
             return
         following = next((step for step in steps if isinstance(step, Upgrade)), None)
         if following is not None and not following.at_once:
-            guess = _with_live_replicas(following, self._facts)
+            guess = _with_live_replicas(following, self.reading.facts)
             if self._prepared is None or self._prepared.step != guess:
-                objects = self._pool.submit(self._rendered, guess)
+                objects = self._pool.submit(self.reading.rendered, guess)
                 self._prepared = _Prepared(step=guess, began=self.clock.now(), objects=objects)
 
     def _apply(self, step: Upgrade) -> None:
-        before = self._facts
+        before = self.reading.facts
         assert before is not None
         if not step.at_once:
             step = self._guarded(step, before)
@@ -463,25 +283,21 @@ class Execution:
                 self.holding.lease.check()
         self._upgrade(step)
         unchecked = before.live if step.at_once else None
-        self._written = _Written(step=step, reading=self._pool.submit(self._read), unchecked=unchecked)
+        self._written = _Written(step=step, reading=self._pool.submit(self.reading.read), unchecked=unchecked)
 
     def _upgrade(self, step: Upgrade) -> None:
         self.changed = self.holding.wrote = True
         try:
-            self.helm.upgrade(step, self._source)
+            self.helm.upgrade(step, self.reading.source)
         except ToolError as error:
             self.holding.lease.raise_if_lost()
             if error.is_away:
                 raise PlanAnewError("The API server went away while Helm was at work.") from error
             if any(sign in error.stderr for sign in ANOTHER_HELM):
                 self.holding.lease.check()  # who took over may have written before we renewed
-                if self._goes_back:
+                if self.reading.goes_back:
                     raise PlanAnewError("Another Helm was at work at the same moment.") from error
             raise
-
-    @property
-    def _goes_back(self) -> bool:
-        return self.options.command is Command.ROLLBACK
 
     def _settle_if_read(self) -> None:
         if self._written is not None and self._written.reading.done():
@@ -491,7 +307,7 @@ class Execution:
         """Rule 6: what the last upgrade wrote is read back. The proof of its weights needs no reading and runs meanwhile."""
         if self._written is not None:
             written, self._written = self._written, None
-            facts = self._facts_of(*written.reading.result())
+            facts = self.reading.facts_of(*written.reading.result())
             self._check_written(written.step, facts)
             if written.unchecked is not None:
                 self._tell_overwritten(written.step, written.unchecked, facts)
@@ -501,7 +317,7 @@ class Execution:
         manifest = parse_objects(after.stored.newest.manifest) if after.stored.newest else ()
         written = {reference(thing) for thing in manifest}
         was, now = ([item for item in live.items if reference(item) in written] for live in (before, after.live))
-        for difference in unwanted(compare(was, now, (), ()), step, self._known_shape(), ()):
+        for difference in unwanted(compare(was, now, (), ()), step, self.reading.known_shape, ()):
             self.report.note(f"Overwrites {difference}")
 
     def _guarded(self, asked: Upgrade, before: Facts) -> Upgrade:
@@ -511,32 +327,28 @@ class Execution:
         """
         step = _with_live_replicas(asked, before)
         objects = self._objects_of(step)
-        trying = self._pool.submit(self._try, step, before.stored, objects)
+        trying = self._pool.submit(self.reading.try_on_server, step, before.stored, objects)
         checking = self._pool.submit(self.holding.lease.check)
-        facts = self._read_again()
+        facts = self.reading.again()
         checking.result()
         self._check_still_ours(before, facts)
         waited = self._check_readiness(step, facts.live)
         differing = trying.result()
         if waited or _with_live_replicas(asked, facts) != step:
             return self._guarded(asked, facts)
-        found = unwanted(differing, step, self._known_shape(), self.options.allow)
-        if found and not self._goes_back:
+        found = unwanted(differing, step, self.reading.known_shape, self.options.allow)
+        if found and not self.reading.goes_back:
             raise _too_much(step, found)
         for difference in found:
             self.report.note(f"Overwrites {difference}")
-        check_same_pods(step, objects, self._known_shape())
+        check_same_pods(step, objects, self.reading.known_shape)
         return step
 
     def _objects_of(self, step: Upgrade) -> tuple[Object, ...]:
         prepared, self._prepared = self._prepared, None
         if prepared and prepared.step == step and self.clock.now() - prepared.began <= STALE_AFTER_S:
             return prepared.objects.result()
-        return self._rendered(step)
-
-    def _known_shape(self) -> Shape:
-        assert self._shape is not None
-        return self._shape
+        return self.reading.rendered(step)
 
     def _check_still_ours(self, before: Facts, facts: Facts) -> None:
         if before.observed.revision == facts.observed.revision:
@@ -545,7 +357,7 @@ class Execution:
             f"Helm revision {facts.observed.revision} was written by somebody else while this command ran "
             f"(it expected {before.observed.revision})."
         )
-        if self._goes_back or not self.changed:
+        if self.reading.goes_back or not self.changed:
             raise PlanAnewError(happened)
         raise RefusedError(
             happened,
@@ -555,9 +367,9 @@ class Execution:
 
     def _check_readiness(self, step: Upgrade, live: Live) -> bool:
         """Rule 1 once more, at the last moment and with what the proxies know; whether that had to be waited for."""
-        assert self._waits is not None
-        assert self._facts is not None
-        observed, waited = self._facts.observed, False
+        assert self.reading.waits is not None
+        assert self.reading.facts is not None
+        observed, waited = self.reading.facts.observed, False
         if step.change is not Change.WEIGHT or observed.asked is None:
             return False
         for track in Track:
@@ -565,24 +377,8 @@ class Execution:
             if step.split.of(track) > observed.asked.of(track) and state.version is not None:
                 enough = 1 if _is_early_return(step, track) else None
                 wait = WaitReady(track=track, version=state.version, replicas=max(state.replicas, 1), enough=enough)
-                waited |= not self._waits.ready(wait, live)
+                waited |= not self.reading.waits.ready(wait, live)
         return waited
-
-    def _rendered(self, step: Upgrade) -> tuple[Object, ...]:
-        stdin = to_text({"release": release_values(step)})
-        return parse_objects(self.helm.rendered(step_arguments(step), stdin, self._source))
-
-    def _try(self, step: Upgrade, stored: Stored, objects: Sequence[Object]) -> list[Difference]:
-        """What an upgrade would change, by a dry run on the API server with Helm's own field manager.
-
-        Of an installation: what comes out otherwise when it is rendered once more.
-        """
-        if step.change is Change.INSTALL:
-            return compare(objects, self._rendered(step), objects, objects)
-        namespace = self.options.namespace
-        live, would = self.cluster.dry_run(as_helm_applies(objects, self.options.release, namespace))
-        written = parse_objects(stored.newest.manifest) if stored.newest else ()
-        return compare(live, would, written, objects)
 
     def _check_written(self, step: Upgrade, facts: Facts) -> None:
         """Rule 6: what was asked is what is there."""
@@ -607,7 +403,7 @@ class Execution:
     def _failed(self, error: CanaryError) -> CanaryError:
         """The error with where the traffic is, and the exit code that follows from it."""
         try:
-            facts = self._read_again()
+            facts = self.reading.again()
             observed: Observed | None = facts.observed
             self._leave_nothing_pending(facts.stored)
         except CanaryError:
@@ -634,7 +430,7 @@ class Execution:
             self.holding.unclean = True
 
     def _outcome(self, made: Plan | None, observed: Observed | None, error: CanaryError | None = None) -> Outcome:
-        proof = self._waits.proof if self._waits else "unproven"
+        proof = self.reading.waits.proof if self.reading.waits else "unproven"
         return Outcome(
             result=error.result if error else made.result if made else Result.FAILED,
             changed=self.changed,
@@ -642,40 +438,9 @@ class Execution:
             observed=observed,
             traffic=traffic_of(observed),
             proof="unproven" if error else proof,
-            in_flight_cut=self._waits.in_flight_cut if self._waits else 0,
+            in_flight_cut=self.reading.waits.in_flight_cut if self.reading.waits else 0,
             error=error,
         )
-
-    def in_force(self, asked: Split | None) -> tuple[dict[str, str], str]:
-        """Per gateway pod the weights it has, and how good a proof of `asked` that is."""
-        assert self._proxies is not None
-        try:
-            answers = self._proxies.splits().splits
-        except ToolError as error:
-            return {}, f"unproven ({error.happened} {error.means})"
-        shown = {
-            str(pod): "no answer" if found is None else " and ".join(map(str, found)) or "no route"
-            for pod, found in answers.items()
-        }
-        everyone = self._proxies.everywhere and bool(answers)
-        if not everyone or any(found != frozenset({asked}) for found in answers.values()):
-            return shown, "unproven"
-        return shown, "gateways" if "mesh" in self._known_shape().gateways else "proven"
-
-
-@dataclass(frozen=True)
-class _WatchfulClock:
-    """A clock for waits that end when the Lease is lost."""
-
-    clock: Clock
-    lease: LeasePort
-
-    def now(self) -> float:
-        return self.clock.now()
-
-    def sleep(self, seconds: float) -> None:
-        self.clock.sleep(seconds)
-        self.lease.raise_if_lost()
 
 
 def _may_not(missing: Sequence[Right]) -> RefusedError:
@@ -694,16 +459,6 @@ def _never_still() -> RefusedError:
     )
 
 
-def _needs_chart(revision: Revision, made: Provenance, given: str) -> RefusedError:
-    where = f" (commit {made.commit})" if made.commit else ""
-    return RefusedError(
-        f"The chart {revision.chart_name} has subcharts, which Helm does not store with a release"
-        + (f", and {given} is not the chart it was made with." if given else "."),
-        "A rollback renders the chart that the release was made with, and in the cluster that one is not whole.",
-        f"Check {made.chart or 'that chart'}{where} out, with its subcharts, and give it with --chart.",
-    )
-
-
 def _with_live_replicas(step: Upgrade, facts: Facts) -> Upgrade:
     """Rule 11: an upgrade that is not about a track's replicas writes their live count, read just now."""
 
@@ -713,13 +468,6 @@ def _with_live_replicas(step: Upgrade, facts: Facts) -> Upgrade:
         return wanted if wanted.replicas is not None else replace(wanted, replicas=live)
 
     return replace(step, production=filled(Track.PRODUCTION), canary=filled(Track.CANARY))
-
-
-def _container(objects: Sequence[Object], shape: Shape, tag: str) -> int:
-    try:
-        return find_container(template_of(objects, shape, Track.PRODUCTION), tag)
-    except RefusedError:
-        return 0
 
 
 def _is_early_return(step: Upgrade, track: Track) -> bool:

@@ -1,0 +1,310 @@
+"""Reading the cluster: everything that a command is planned from, and what an upgrade would change.
+
+The reads that do not need each other go side by side. What was read last is kept, and so are the waits that look at it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from helm_canary.cluster import Live
+from helm_canary.core.model import (
+    Change,
+    Observed,
+    Provenance,
+    Split,
+    Track,
+    TrackTarget,
+    Upgrade,
+    Version,
+)
+from helm_canary.errors import (
+    RefusedError,
+    ToolError,
+)
+from helm_canary.guard import Difference, as_helm_applies, compare
+from helm_canary.helm import (
+    NO_RECORD,
+    ChartSource,
+    Revision,
+    Stored,
+    native_arguments,
+    step_arguments,
+    write_chart,
+    write_values,
+)
+from helm_canary.holding import Holding
+from helm_canary.manifest import (
+    Object,
+    Shape,
+    find_container,
+    find_shape,
+    parse_objects,
+    template_of,
+)
+from helm_canary.observe import observe
+from helm_canary.options import Command, Options
+from helm_canary.ports import Clock, ClusterPort, HelmPort, LeasePort, ProxiesPort, Reporter, RequestsPort
+from helm_canary.record import from_values, release_values, to_text
+from helm_canary.rendering import Rendered, read_rendered
+from helm_canary.waits import Waits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """One reading of the cluster."""
+
+    stored: Stored
+    live: Live
+    observed: Observed
+
+
+@dataclass
+class Reading:
+    """What one command reads. The ports are given; `proxies_for` makes the port once the chart's shape is known.
+
+    facts   the last reading of all
+    source  the chart and values that are rendered; None: those of the options
+    """
+
+    options: Options
+    helm: HelmPort
+    cluster: ClusterPort
+    proxies_for: Callable[[Shape], ProxiesPort]
+    requests: RequestsPort
+    clock: Clock
+    report: Reporter
+    by: Provenance
+    workspace: Path
+    holding: Holding
+    facts: Facts | None = None
+    source: ChartSource | None = None
+    shape: Shape | None = None
+    proxies: ProxiesPort | None = None
+    waits: Waits | None = None
+    rules: Future[Sequence[Mapping[str, Any]]] | None = None
+    objects: Sequence[Object] = ()
+    _foreign_routes: Sequence[Mapping[str, Any]] = ()
+    _target: Version | None = None
+    _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4))
+
+    def for_stage(self) -> tuple[Rendered, Facts]:
+        """Everything a stage is planned from; the reads that do not need each other go side by side."""
+        with ThreadPoolExecutor(4) as pool:
+            jobs: list[Future[object]] = [pool.submit(self.helm.check_version)]
+            reading = pool.submit(self._look_and_read)
+            rendered = pool.submit(self._render, self.options.tag)
+            foreign_routes = pool.submit(self.cluster.read_foreign_routes)
+            facts_read = reading.result()
+            if facts_read[0].newest is None:
+                self.cluster.check_namespace()
+            for job in jobs:
+                job.result()
+            target = rendered.result()
+            self._take_foreign_routes(foreign_routes.result())
+        self._target = target.version
+        shape = self._adopt_shape(target.shape, facts_read[1], target.objects)
+        shared = self._shared_changes(facts_read[0], facts_read[1], shape, target)
+        return target, self.facts_of(*facts_read, shared=shared, rendered=target.objects)
+
+    def _take_foreign_routes(self, found: Sequence[Mapping[str, Any]] | None) -> None:
+        if found is None:
+            self.report.note(
+                "The VirtualServices of other namespaces may not be listed: whether one of them routes to this Service is not "
+                "known."
+            )
+        self._foreign_routes = found or ()
+
+    def _render(self, tag: str) -> Rendered:
+        manifest = self.helm.rendered(native_arguments(tag), NO_RECORD)
+        return read_rendered(manifest, tag, self.options.namespace)
+
+    def for_rollback(self) -> Facts:
+        """Reads for `rollback`, `status` and `verify`: the chart's shape comes from what is stored in the cluster."""
+        stored, live = self._look_and_read()
+        revision = stored.applied or stored.newest
+        if revision is None:
+            self.cluster.check_namespace()
+            raise RefusedError(
+                f"There is no Helm release {self.options.release!r} in the namespace {self.options.namespace!r}.",
+                "It was never installed, or --release, --namespace or --context name another place.",
+                "Install it with `stage 1 --tag TAG`.",
+            )
+        objects = parse_objects(revision.manifest)
+        shape = find_shape(objects, self.options.namespace)
+        tags = revision.values.get("productionDeployment") or {}
+        tag = str((tags.get("image") or {}).get("tag", ""))
+        if tag:
+            shape = replace(shape, container=_container(objects, shape, tag))
+        if self.goes_back:
+            self.source = self._stored_source(stored)
+        self._adopt_shape(shape, live, objects)
+        return self.facts_of(stored, live)
+
+    def _stored_source(self, stored: Stored) -> ChartSource:
+        """What a rollback renders: the chart and values in the cluster; only subcharts must come from the caller."""
+        revision = stored.applied or stored.newest
+        assert revision is not None
+        if not revision.has_subcharts:
+            return write_chart(revision, self.workspace)
+        record = from_values(dict(revision.values))
+        made = record.by if record else Provenance()
+        if not self.options.chart or self.by.chart_digest != made.chart_digest:
+            raise _needs_chart(revision, made, self.options.chart)
+        return write_values(revision, self.workspace, self.options.chart, self.options.chart_version)
+
+    def _adopt_shape(self, shape: Shape, live: Live, rendered: Sequence[Object]) -> Shape:
+        """Where to look from now on. The chart's own Gateway counts before it is installed: its pods run already."""
+        self.shape, self.objects = shape, rendered
+        self.proxies = self.proxies_for(shape)
+        own = [thing for thing in rendered if thing.get("kind") == "Gateway"]
+        self.proxies.find([*own, *live.of_kind("Gateway")])
+        return shape
+
+    def facts_of(
+        self, stored: Stored, live: Live, *, shared: tuple[str, ...] = (), rendered: Sequence[Object] = ()
+    ) -> Facts:
+        shape = self.known_shape
+        observed = observe(
+            stored,
+            live,
+            shape,
+            target=self._target,
+            shared=shared,
+            foreign_routes=self._foreign_routes,
+            rendered=rendered,
+            weights=self.options.weights,
+        )
+        facts = Facts(stored=stored, live=live, observed=observed)
+        self.facts = facts
+        assert self.proxies is not None
+        self.waits = self.waits or Waits(
+            cluster=self.cluster,
+            proxies=self.proxies,
+            requests=self.requests,
+            clock=_WatchfulClock(self.clock, self.holding.lease),
+            report=self.report,
+            shape=shape,
+            stored=stored,
+            timeout_s=self.options.timeout_s,
+            drain_s=self.options.drain_s,
+            mode=self.options.proof,
+            target=self._target,
+        )
+        self.waits.stored = stored
+        return facts
+
+    def again(self) -> Facts:
+        return self.facts_of(*self.read())
+
+    def _look_and_read(self) -> tuple[Stored, Live]:
+        """The Lease first: what is read after it was seen free stays true until another command takes it."""
+        if self.options.command in (Command.STAGE, Command.ROLLBACK) and not self.options.dry_run:
+            self.rules = self._pool.submit(self.cluster.read_rules)
+            self.holding.look()
+        return self.read()
+
+    def read(self) -> tuple[Stored, Live]:
+        with ThreadPoolExecutor(2) as pool:
+            stored, live = pool.submit(self.helm.read), pool.submit(self.cluster.read)
+            return stored.result(), live.result()
+
+    def _shared_changes(self, stored: Stored, live: Live, shape: Shape, target: Rendered) -> tuple[str, ...]:
+        """The objects that `--allow` names and that chart and values would change now; only the first canary stage asks."""
+        if not self.options.allow or self.options.stage != 2 or stored.newest is None:
+            return ()
+        observed = observe(stored, live, shape, target=target.version)
+        known = observed.production.version, observed.canary.version, observed.asked
+        if observed.record is None or None in known:
+            return ()
+        assert observed.asked is not None
+        assert observed.production.version is not None
+        assert observed.canary.version is not None
+        still = Upgrade(
+            change=Change.SHARED,
+            production=TrackTarget(version=observed.production.version, replicas=observed.production.replicas),
+            canary=TrackTarget(version=observed.canary.version, replicas=observed.canary.replicas),
+            split=observed.asked,
+            record=observed.record,
+            native=target.version,
+            why="",
+        )
+        found = {difference.where for difference in self.try_on_server(still, stored, self.rendered(still))}
+        return tuple(name for name in self.options.allow if name in found)
+
+    @property
+    def known_shape(self) -> Shape:
+        assert self.shape is not None
+        return self.shape
+
+    def rendered(self, step: Upgrade) -> tuple[Object, ...]:
+        stdin = to_text({"release": release_values(step)})
+        return parse_objects(self.helm.rendered(step_arguments(step), stdin, self.source))
+
+    def try_on_server(self, step: Upgrade, stored: Stored, objects: Sequence[Object]) -> list[Difference]:
+        """What an upgrade would change, by a dry run on the API server with Helm's own field manager.
+
+        Of an installation: what comes out otherwise when it is rendered once more.
+        """
+        if step.change is Change.INSTALL:
+            return compare(objects, self.rendered(step), objects, objects)
+        namespace = self.options.namespace
+        live, would = self.cluster.dry_run(as_helm_applies(objects, self.options.release, namespace))
+        written = parse_objects(stored.newest.manifest) if stored.newest else ()
+        return compare(live, would, written, objects)
+
+    def in_force(self, asked: Split | None) -> tuple[dict[str, str], str]:
+        """Per gateway pod the weights it has, and how good a proof of `asked` that is."""
+        assert self.proxies is not None
+        try:
+            answers = self.proxies.splits().splits
+        except ToolError as error:
+            return {}, f"unproven ({error.happened} {error.means})"
+        shown = {
+            str(pod): "no answer" if found is None else " and ".join(map(str, found)) or "no route"
+            for pod, found in answers.items()
+        }
+        everyone = self.proxies.everywhere and bool(answers)
+        if not everyone or any(found != frozenset({asked}) for found in answers.values()):
+            return shown, "unproven"
+        return shown, "gateways" if "mesh" in self.known_shape.gateways else "proven"
+
+    @property
+    def goes_back(self) -> bool:
+        return self.options.command is Command.ROLLBACK
+
+
+@dataclass(frozen=True)
+class _WatchfulClock:
+    """A clock for waits that end when the Lease is lost."""
+
+    clock: Clock
+    lease: LeasePort
+
+    def now(self) -> float:
+        return self.clock.now()
+
+    def sleep(self, seconds: float) -> None:
+        self.clock.sleep(seconds)
+        self.lease.raise_if_lost()
+
+
+def _needs_chart(revision: Revision, made: Provenance, given: str) -> RefusedError:
+    where = f" (commit {made.commit})" if made.commit else ""
+    return RefusedError(
+        f"The chart {revision.chart_name} has subcharts, which Helm does not store with a release"
+        + (f", and {given} is not the chart it was made with." if given else "."),
+        "A rollback renders the chart that the release was made with, and in the cluster that one is not whole.",
+        f"Check {made.chart or 'that chart'}{where} out, with its subcharts, and give it with --chart.",
+    )
+
+
+def _container(objects: Sequence[Object], shape: Shape, tag: str) -> int:
+    try:
+        return find_container(template_of(objects, shape, Track.PRODUCTION), tag)
+    except RefusedError:
+        return 0
