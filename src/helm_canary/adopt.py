@@ -17,6 +17,9 @@ def adopt(
 ) -> Record | None:
     """The record that these tracks and weights stand for; None where no release is under way and none was before.
 
+    The plain commands release tags, so the previous version is the newest whose tag differs: one with another template may be
+    the same version as a ReplicaSet has it, with all that the API server filled in.
+
     `earlier`: the versions that production ran, newest first; only as many are looked at as are needed. Where the previous one
     is needed and not among them the record has none: the release goes on, and cannot be rolled back.
     """
@@ -26,7 +29,7 @@ def adopt(
     if new != canary.version and (canary.replicas > 0 and asked.canary > 0):
         stage = _stage_with(asked, weights)
         return _record(Direction.FORWARD, production.version, canary.version, stage, weights, production.replicas)
-    previous = next((version for version in earlier if version.production != new.production), None)
+    previous = next((version for version in earlier if version.tag != new.tag), None)
     if new == canary.version and canary.replicas > 0:
         role = Role.RETURN if asked == ALL_PRODUCTION else Role.PROMOTE
         stage = next(stage for stage in stages_for(weights) if stage.role is role)

@@ -270,6 +270,7 @@ class Execution:
             timeout_s=self.options.timeout_s,
             drain_s=self.options.drain_s,
             mode=self.options.proof,
+            target=self._target,
         )
         self._waits.stored = stored
         return facts

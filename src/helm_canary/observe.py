@@ -121,11 +121,17 @@ def _earlier_versions(stored: Stored, live: Live, shape: Shape) -> Iterator[Vers
         if version is not None:
             yield version
     sets = [item for item in live.of_kind("ReplicaSet") if _owner(item) == f"Deployment/{shape.production}"]
-    for item in sorted(sets, key=lambda item: str(item["metadata"].get("creationTimestamp")), reverse=True):
+    for item in sorted(sets, key=_turn, reverse=True):
         template = without_track_labels(item["spec"]["template"], shape)
         template["metadata"].get("labels", {}).pop("pod-template-hash", None)
         template["metadata"].pop("creationTimestamp", None)
         yield version_of(template, None, shape.container)
+
+
+def _turn(item: Mapping[str, Any]) -> int:
+    """When a ReplicaSet was its Deployment's newest: one that served again is older than its time of creation says."""
+    number = str((item["metadata"].get("annotations") or {}).get("deployment.kubernetes.io/revision", ""))
+    return int(number) if number.isdigit() else 0
 
 
 def _owner(item: Mapping[str, Any]) -> str:

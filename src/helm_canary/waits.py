@@ -11,7 +11,7 @@ from typing import Any
 
 from helm_canary import diagnose
 from helm_canary.cluster import Live
-from helm_canary.core.model import Drain, Prove, Split, Track, TrackState, WaitReady, Watch
+from helm_canary.core.model import Drain, Prove, Split, Track, TrackState, Version, WaitReady, Watch
 from helm_canary.errors import CanaryError, ToolError
 from helm_canary.helm import Stored
 from helm_canary.manifest import Shape
@@ -32,7 +32,10 @@ class WaitFailedError(CanaryError):
 
 @dataclass
 class Waits:
-    """The waits of one command. `proof` is the weakest that any of them had to be content with."""
+    """The waits of one command. `proof` is the weakest that any of them had to be content with.
+
+    `target`: the version that chart and values render; a release without a record names it nowhere.
+    """
 
     cluster: ClusterPort
     proxies: ProxiesPort
@@ -44,6 +47,7 @@ class Waits:
     timeout_s: float
     drain_s: float
     mode: str
+    target: Version | None = None
     proof: str = "proven"
     in_flight_cut: int = 0
     _said: frozenset[str] = frozenset()
@@ -90,7 +94,7 @@ class Waits:
         return "" if known is None or known >= min(state.ready, enough) else f"{said}, a gateway knows {known}"
 
     def _state(self, live: Live, track: Track) -> TrackState:
-        return observe(self.stored, live, self.shape).track(track)
+        return observe(self.stored, live, self.shape, target=self.target).track(track)
 
     def _known_endpoints(self, track: Track) -> int | None:
         """The fewest healthy endpoints that a proxy lists; None where none can be asked or the subset is not sent to it."""
@@ -260,7 +264,8 @@ class Waits:
             state, waited = self._state(live, step.track), self.clock.now() - began
             if again:
                 raise self._watch_failed(live, step, f"a container of {', '.join(again)} was restarted")
-            if waited >= self.drain_s:
+            # Pods that are being replaced, as by `kubectl rollout restart`, are no failure: how that ends is waited for.
+            if waited >= (self.drain_s if state.settled else max(self.drain_s, self.timeout_s)):
                 least = min(step.replicas, state.replicas)
                 if state.ready < max(least, 1):
                     raise self._watch_failed(live, step, f"{state.ready} of {step.replicas} pods are Ready")
