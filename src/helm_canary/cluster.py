@@ -83,9 +83,10 @@ class Cluster:
         """(live, would be) of these objects, if Helm applied them now. Objects not there yet are missing from `live`."""
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
         apply = ("apply", "--server-side", "--dry-run=server", "--force-conflicts", f"--field-manager={MANAGER}")
+        read = ("get", "--ignore-not-found", "--show-managed-fields")
         with ThreadPoolExecutor(2) as pool:
             would = pool.submit(self._items, [*apply, "--filename", "-", "--output", "json"], text)
-            live = pool.submit(self._items, ["get", "--ignore-not-found", "--filename", "-", "--output", "json"], text)
+            live = pool.submit(self._items, [*read, "--filename", "-", "--output", "json"], text)
             return live.result(), would.result()
 
     def _items(self, arguments: Sequence[str], stdin: str) -> list[Mapping[str, Any]]:

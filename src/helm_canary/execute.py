@@ -116,10 +116,11 @@ class _Prepared:
 
 @dataclass(frozen=True, kw_only=True)
 class _Written:
-    """An upgrade that Helm has done, and the reading of what came of it, on its way."""
+    """An upgrade that Helm has done, and the reading of what came of it, on its way. `unchecked`: what was live before it."""
 
     step: Upgrade
     reading: Future[tuple[Stored, Live]] = field(repr=False)
+    unchecked: Live | None = field(default=None, repr=False)
 
 
 @dataclass
@@ -431,7 +432,8 @@ class Execution:
             if self.changed:  # else the Lease was taken a moment ago
                 self.holding.lease.check()
         self._upgrade(step)
-        self._written = _Written(step=step, reading=self._pool.submit(self._read))
+        unchecked = before.live if step.at_once else None
+        self._written = _Written(step=step, reading=self._pool.submit(self._read), unchecked=unchecked)
 
     def _upgrade(self, step: Upgrade) -> None:
         self.changed = self.holding.wrote = True
@@ -457,7 +459,18 @@ class Execution:
         """Rule 6: what the last upgrade wrote is read back. The proof of its weights needs no reading and runs meanwhile."""
         if self._written is not None:
             written, self._written = self._written, None
-            self._check_written(written.step, self._facts_of(*written.reading.result()))
+            facts = self._facts_of(*written.reading.result())
+            self._check_written(written.step, facts)
+            if written.unchecked is not None:
+                self._tell_overwritten(written.step, written.unchecked, facts)
+
+    def _tell_overwritten(self, step: Upgrade, before: Live, after: Facts) -> None:
+        """What a step that was written at once took back of other hands' changes besides its weights."""
+        manifest = parse_objects(after.stored.newest.manifest) if after.stored.newest else ()
+        written = {reference(thing) for thing in manifest}
+        was, now = ([item for item in live.items if reference(item) in written] for live in (before, after.live))
+        for difference in unwanted(compare(was, now, (), ()), step, self._known_shape(), ()):
+            self.report.note(f"Overwrites {difference}")
 
     def _guarded(self, asked: Upgrade, before: Facts) -> Upgrade:
         """The step with the live replicas, once everything that must hold before a write was seen to hold.
@@ -737,6 +750,14 @@ def _too_much(step: Upgrade, found: list[Difference]) -> RefusedError:
     names = list(dict.fromkeys(difference.where for difference in found))
     if step.change is Change.INSTALL:
         return _unsteady(found)
+    hands = sorted({difference.manager for difference in found if difference.manager})
+    if hands:
+        return RefusedError(
+            f"The step `{step.why}` would also change {', '.join(names)}, which {' and '.join(hands)} changed.",
+            "Somebody or something else changed it after this release was written; going on would undo that unseen.",
+            "Undo that change and run the stage again, or run `rollback`, which overwrites it.",
+            tuple(map(str, found)),
+        )
     return RefusedError(
         f"The step `{step.why}` would also change {', '.join(names)}.",
         "Chart or values differ from what is installed in more than the pods, the chart renders differently each time, or it "

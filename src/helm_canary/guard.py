@@ -12,22 +12,28 @@ from typing import Any
 
 from helm_canary.core.model import Change, Record, Upgrade
 from helm_canary.manifest import Object, Shape, reference
-from helm_canary.observe import differences, normal
+from helm_canary.observe import differences, last_hand, normal
 
 WEIGHT_PATH = re.compile(r"^spec\.http\[\d+\]\.route\[\d+\]\.weight$")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """One field that an upgrade would change: the object, the path in it (empty: all of it), before and after."""
+    """One field that an upgrade would change: the object, the path in it (empty: all of it), before and after.
+
+    `manager` and `at`: who, but Helm, wrote it last, and when; empty where nobody did.
+    """
 
     where: str
     path: str
     live: str
     would: str
+    manager: str = ""
+    at: str = ""
 
     def __str__(self) -> str:
-        return f"{self.where}{' ' + self.path if self.path else ''}: {self.live} -> {self.would}"
+        by = f" (by {self.manager} {self.at})" if self.manager else ""
+        return f"{self.where}{' ' + self.path if self.path else ''}: {self.live} -> {self.would}{by}"
 
 
 def as_helm_applies(objects: Iterable[Object], release: str, namespace: str) -> list[Object]:
@@ -64,7 +70,8 @@ def compare(
             found.append(Difference(where=name, path="", live="nothing", would="created"))
             continue
         for path, before, after in differences(normal(there[name]), normal(item)):
-            found.append(Difference(where=name, path=path, live=before, would=after))
+            manager, at = last_hand(there[name], path)
+            found.append(Difference(where=name, path=path, live=before, would=after, manager=manager, at=at))
     kept = {reference(item) for item in rendered}
     for item in written:
         if reference(item) not in kept:

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from itertools import zip_longest
 from typing import Any
 
 from helm_canary.adopt import adopt
@@ -104,7 +105,7 @@ def _route_edits(
     written = asked_split(next(rendered, None), shape)
     if written is None or written == asked:
         return
-    manager, at = _last_hand(route, ("f:http",)) if route else ("", "")
+    manager, at = last_hand(route, "spec.http") if route else ("", "")
     yield Edit(
         where=f"the weights (production/canary) of VirtualService/{shape.route}",
         found=str(asked) if asked else "not there" if route is None else "not the same in all routes",
@@ -217,7 +218,7 @@ def _unknown_version(deployment: Mapping[str, Any], shape: Shape) -> Version:
 def _edit(
     deployment: Mapping[str, Any], shape: Shape, track: Track, version: Version, known: Sequence[Version]
 ) -> Edit:
-    manager, at = _last_hand(deployment, ("f:template",))
+    manager, at = last_hand(deployment, "spec.template")
     return Edit(
         where=f"the pod template of Deployment/{shape.deployment(track)}",
         found=f"image tag {version.tag}, not what Helm wrote",
@@ -227,12 +228,24 @@ def _edit(
     )
 
 
-def _last_hand(thing: Mapping[str, Any], fields: Sequence[str]) -> tuple[str, str]:
-    """Who, but Helm, wrote one of these fields of the spec last, and when."""
+def last_hand(thing: Mapping[str, Any], path: str) -> tuple[str, str]:
+    """Who, but Helm, wrote the field at this path, something in it or what holds it whole, last; and when."""
     others = [entry for entry in _managers(thing) if entry.get("manager") != MANAGER]
-    touched = [entry for entry in others if {*fields} & (entry.get("fieldsV1", {}).get("f:spec") or {}).keys()]
+    touched = [entry for entry in others if _owns(entry.get("fieldsV1") or {}, re.findall(r"[^.\[\]]+", path))]
     last = max(touched, key=lambda entry: str(entry.get("time", "")), default={})
     return str(last.get("manager", "")), str(last.get("time", ""))
+
+
+def _owns(fields: Mapping[str, Any], path: Sequence[str]) -> bool:
+    """Below a list that has an owner for each item the item is not looked for: what owns any of it owns this."""
+    for name in path:
+        below = fields.get(f"f:{name}")
+        if below is None:
+            return bool(fields) and name.isdigit()
+        fields = below
+        if not fields:
+            return True  # a list or a map that has one owner as a whole
+    return True
 
 
 def _managers(thing: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -365,8 +378,8 @@ def differences(live: Any, would: Any, path: str = "") -> Iterable[tuple[str, st
     if isinstance(live, dict) and isinstance(would, dict):
         for key in sorted(live.keys() | would.keys()):
             yield from differences(live.get(key), would.get(key), f"{path}.{key}" if path else key)
-    elif isinstance(live, list) and isinstance(would, list) and len(live) == len(would):
-        for index, (one, other) in enumerate(zip(live, would, strict=True)):
+    elif isinstance(live, list) and isinstance(would, list):
+        for index, (one, other) in enumerate(zip_longest(live, would)):
             yield from differences(one, other, f"{path}[{index}]")
     elif live != would:
         yield path, _short(live), _short(would)

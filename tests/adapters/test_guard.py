@@ -11,6 +11,7 @@ import pytest
 from helm_canary.core.model import Change, Direction, Record, Split, Track, TrackTarget, Upgrade, Version
 from helm_canary.guard import Difference, as_helm_applies, compare, unwanted
 from helm_canary.manifest import canonical
+from helm_canary.observe import last_hand
 from tests.adapters.recordings import items, objects, rendered, shape
 
 if TYPE_CHECKING:
@@ -48,6 +49,29 @@ def compared(change: Callable[[list[dict[str, Any]]], object]) -> list[Differenc
     would = copy.deepcopy(LIVE)
     change(would)
     return compare(LIVE, would, objects("steady.yaml"), objects("steady.yaml"))
+
+
+HANDS = [
+    {"manager": "helm", "time": "3", "fieldsV1": {"f:spec": {"f:http": {}, "f:hosts": {}}}},
+    {"manager": "kubectl-patch", "time": "1", "fieldsV1": {"f:spec": {"f:http": {}}}},
+    {"manager": "kubectl-edit", "time": "2", "fieldsV1": {"f:spec": {"f:http": {}, "f:ports": {'k:{"port":80}': {}}}}},
+    {"manager": "kubelet", "time": "4", "fieldsV1": {"f:status": {}}},
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("spec.http[0].timeout", ("kubectl-edit", "2")),
+        ("spec.http", ("kubectl-edit", "2")),
+        ("spec.ports[0].name", ("kubectl-edit", "2")),
+        ("spec.hosts[1]", ("", "")),
+        ("spec.type", ("", "")),
+    ],
+)
+def test_who_wrote_a_field_last(path: str, expected: tuple[str, str]) -> None:
+    """The last other hand that owns the field, or the list or map which holds it; Helm and status writers are none."""
+    assert last_hand({"metadata": {"managedFields": HANDS}}, path) == expected
 
 
 def one(things: list[dict[str, Any]], kind: str, name: str = "") -> dict[str, Any]:
