@@ -423,9 +423,13 @@ def _move(observed: Observed, wanted: WantedStage, record: Record, before: Stage
 
 
 def _replicas_now(observed: Observed, record: Record) -> int:
-    """R: a live count that is larger than Helm wrote it replaces the recorded one. A smaller one never does."""
+    """R: a live count that another hand made larger replaces the recorded one. A smaller one never does.
+
+    Helm writes such a count itself from the next step on (rule 11). Production got R pods with the new version, so whatever
+    it has more than that was added by another hand, whoever wrote it last.
+    """
     live, written = observed.production.replicas, observed.written_replicas
-    if observed.hpa or written is None or live > written:
+    if observed.hpa or written is None or live > written or observed.production.version == record.new:
         return max(record.replicas, live)
     return record.replicas
 
@@ -833,8 +837,7 @@ def _refuse_different(observed: Observed, record: Record | None, before: Stage, 
     if any(edit.where.startswith(WEIGHTS) for edit in observed.edits):
         strange = [text for text in strange if not text.startswith(WEIGHTS)]
     edits = [
-        f"{edit.where}: {edit.found}, not {edit.expected}"
-        + (f" (by {edit.manager} {edit.at})" if edit.manager else "")
+        f"{edit.where}: {edit.found}, not {edit.expected}" + (f" (by {edit.manager} {edit.at})" if edit.manager else "")
         for edit in observed.edits
     ]
     return Refusal(
