@@ -24,15 +24,15 @@ STAGES = {
 LIMIT_S = 120
 
 
-def upgrade(service: Service, stage: int, previous: str, new: str) -> None:
-    """One of the commands; stage 1 is also the rollback."""
+def upgrade(service: Service, stage: int, previous: str, new: str, *, helm: str = "helm") -> None:
+    """One of the commands, by the Helm of this name; stage 1 is also the rollback."""
     tags = {PREVIOUS: previous, NEW: new}
     pairs = []
     for name, (version, weight, replicas) in zip(("production", "canary"), STAGES[stage], strict=True):
         of = f"{name}Deployment"
         pairs += [f"{of}.image.tag={tags[version]}", f"{of}.weight={weight}", f"{of}.replicaCount={replicas}"]
     service.cluster.run(
-        *("helm", "upgrade", "--install", "--namespace", service.namespace, "--values", service.values_file()),
+        *(helm, "upgrade", "--install", "--namespace", service.namespace, "--values", service.values_file()),
         *("--set", ",".join(pairs), "--wait", RELEASE, service.chart),
         timeout_s=LIMIT_S,
     )
