@@ -62,7 +62,8 @@ def check_outcome(ran: Ran, result: str, **expected: object) -> dict[str, Any]:
     if "error" in body:
         check_shape(body["error"], ERROR)
         assert body["error"]["exit-code"] == ran.code
-    assert {key: body[key] for key in expected} == expected, ran
+    wanted = {key.replace("_", "-"): value for key, value in expected.items()}
+    assert {key: body[key] for key in wanted} == wanted, ran
     check_harmless(ran)
     return body
 

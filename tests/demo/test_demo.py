@@ -129,6 +129,7 @@ def _namespace(cluster: Cluster) -> str:
 
 
 @pytest.mark.cluster
+@pytest.mark.matrix
 def test_quitting_at_the_first_gate_leaves_nothing(cluster: Cluster) -> None:
     """`q` ends the demo with its table, exit code 0, and without its namespace."""
     process = _start()
@@ -140,6 +141,7 @@ def test_quitting_at_the_first_gate_leaves_nothing(cluster: Cluster) -> None:
 
 
 @pytest.mark.cluster
+@pytest.mark.matrix
 def test_ctrl_c_leaves_nothing(cluster: Cluster) -> None:
     """Interrupted while the tool works, the demo ends the tool in order, removes its namespace and exits with 130."""
     process = _start(YES="1")

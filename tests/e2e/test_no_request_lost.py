@@ -24,7 +24,11 @@ RETRIES = {"Istio's default retries": 2, "retries.attempts 0": 0}
 OPTIONS = ("--drain", "5s", "--timeout", "90s")
 
 
-@pytest.mark.parametrize("stage", [2, 3, 4, 5, 6, 7])
+# Each walks all moves up to its stage; what the others add is the rollback from theirs.
+STAGES = [pytest.param(stage, marks=[] if stage in (3, 5, 7) else pytest.mark.matrix) for stage in range(2, 8)]
+
+
+@pytest.mark.parametrize("stage", STAGES)
 def test_a_release_and_its_rollback_lose_nothing(lab: Lab, ledger: Ledger, stage: int) -> None:
     """Every forward move up to a stage and the rollback from it answer each request with 200, whatever the retries."""
 
