@@ -151,11 +151,8 @@ class Execution:
         """Carry the plan out, holding the release where it changes something; plan anew where others had been at work."""
         try:
             for _ in range(MOST_PLANS):
-                made = self.make_plan(wanted, facts)
-                writes = made.changes and not self.options.dry_run
-                if writes:
-                    self._check_rights(facts)
-                if writes and not self.holding.ensure(facts.stored):
+                made = self._plan_once_others_stopped(wanted, facts)
+                if made is None:
                     facts = self.reading.again()
                     continue
                 self.report.plan(made)
@@ -178,6 +175,27 @@ class Execution:
             raise self._failed(error) from error
         finally:
             self.holding.end()
+
+    def _plan_once_others_stopped(self, wanted: Wanted, facts: Facts) -> Plan | None:
+        """A plan that may be carried out; None where the facts must be read again, because others had been at work."""
+        if self.options.dry_run:
+            return self.make_plan(wanted, facts)
+        if self.holding.must_take_over and not self.options.of:
+            self.holding.ensure(facts.stored)
+            return None
+        try:
+            made = self.make_plan(wanted, facts)
+        except RefusedError:
+            if not self.holding.former_may_write:
+                raise
+            made = None
+        if made is not None and made.changes:
+            self._check_rights(facts)
+            return made if self.holding.ensure(facts.stored) else None
+        if self.holding.former_may_write:
+            self.holding.await_former(facts.stored)
+            return None
+        return made
 
     def _check_rights(self, facts: Facts) -> None:
         """Raises RefusedError where a right is missing that a write would need: found in the middle it would be too late."""

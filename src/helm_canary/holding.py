@@ -61,6 +61,26 @@ class Holding:
             )
         return False
 
+    @property
+    def must_take_over(self) -> bool:
+        """Whether a command is at work that this one goes before: it could start at any moment what no plan here knows of."""
+        return self.takes_over and not self.held and self._holder is not None
+
+    @property
+    def former_may_write(self) -> bool:
+        """Whether a Helm of the holder that was displaced may still be on its way."""
+        return self._former_until is not None and self.clock.now() < self._former_until
+
+    def await_former(self, stored: Stored) -> None:
+        """Until that Helm has written, or can no more."""
+        began, before = self.clock.now(), stored.newest.number if stored.newest else 0
+        while self.former_may_write:
+            self.report.waiting("the Helm of the former holder", "nothing was written yet", self.clock.now() - began)
+            self.clock.sleep(POLL_S)
+            newest = self.helm.read().newest
+            if newest is not None and newest.number != before:
+                return
+
     def end(self) -> None:
         """Let others in; not where a Helm of ours may have left something that the next command must know to be ours."""
         if self.held and not self.unclean:
