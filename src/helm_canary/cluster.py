@@ -126,7 +126,7 @@ class Cluster:
     def events_of(self, names: Iterable[str]) -> list[Mapping[str, Any]] | None:
         """The newest events of these objects, oldest first; None where they may not be read."""
         wanted = set(names)
-        done = self.processes.run(self.connection.kubectl("get", "events", "--output", "json"), check=False)
+        done = self.processes.run(self.connection.kubectl("get", "events", "--output", "json"), check=False, once=True)
         if done.code != 0:
             return None
         events = [item for item in json.loads(done.stdout)["items"] if item["involvedObject"].get("name") in wanted]
@@ -136,7 +136,7 @@ class Cluster:
         """The last lines of a container's log; empty where there are none, None where they may not be read."""
         extra = ["--previous"] if previous else []
         command = self.connection.kubectl("logs", pod, "--container", container, f"--tail={lines}", *extra)
-        done = self.processes.run(command, check=False, timeout_s=20)
+        done = self.processes.run(command, check=False, timeout_s=20, once=True)
         if done.code != 0:
             return None if forbidden(done.stderr) else []
         return done.stdout.splitlines()

@@ -21,6 +21,8 @@ from helm_canary.rights import Right, advice, forbidden
 ROUTES = "config_dump?resource=dynamic_route_configs"
 CLUSTERS = "clusters?format=json"
 ANSWER_TIMEOUT_S = 10.0
+# For one that gave no answer the last time: a release must not wait for it at every step.
+SILENT_TIMEOUT_S = 2.0
 GATEWAY_NAMESPACES = ("istio-system", "istio-ingress", "aks-istio-ingress")
 
 Answer = TypeVar("Answer")
@@ -67,6 +69,7 @@ class Proxies:
     selectors: tuple[str, ...] = ()
     everywhere: bool = True
     unread: dict[str, str] = field(default_factory=dict)
+    _silent: frozenset[GatewayPod] = frozenset()
 
     def find(self, own_gateways: Sequence[Mapping[str, Any]]) -> None:
         """Learn the pod selectors of the Gateways that the VirtualService names; `own_gateways` are those of its namespace."""
@@ -159,7 +162,8 @@ class Proxies:
                 namespace=pod.namespace,
             )  # fmt: skip
             try:
-                done = self.processes.run(command, timeout_s=ANSWER_TIMEOUT_S, check=False)
+                limit_s = SILENT_TIMEOUT_S if pod in self._silent else ANSWER_TIMEOUT_S
+                done = self.processes.run(command, timeout_s=limit_s, check=False, once=True)
                 missing[pod] = forbidden(done.stderr) if done.code else []
                 return parse(first_json(done.stdout)) if done.code == 0 else None
             except (CanaryError, ValueError, KeyError, TypeError):
@@ -167,6 +171,7 @@ class Proxies:
 
         with ThreadPoolExecutor(min(len(pods), 16)) as pool:
             answers = dict(zip(pods, pool.map(ask, pods), strict=True))
+        self._silent = frozenset(pod for pod, answer in answers.items() if answer is None)
         self._raise_if_none_may_be_asked(pods, list(missing.values()))
         return answers
 
