@@ -40,10 +40,7 @@ class Case:
         return ", ".join(filter(None, (f"at {self.stage} {self.then}", self.without, self.helm)))
 
 
-DEFAULT = (
-    (Case(3, FORWARD), Case(5, BACK)),
-    (Case(5, FORWARD, without=NO_HISTORY), Case(3, FORWARD, "helm3")),
-)
+DEFAULT: tuple[tuple[Case, ...], ...] = ((Case(3, FORWARD, "helm3"), Case(5, BACK)),)
 
 
 def _rest() -> Iterator[tuple[Case, ...]]:

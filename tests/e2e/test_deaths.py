@@ -48,8 +48,8 @@ class Life:
 
 # A stage that comes after a death waits for half a minute, until the dead one's Lease is: so there are few, side by side.
 LIVES = {
-    "killed alone first": Life((Blow.ALONE, Blow.WITH_HELM), {2: 1, 4: 1, 5: 1}, last=5, rollback=4),
-    "killed with its helm first": Life((Blow.WITH_HELM, Blow.ALONE), {3: 1, 6: 1, 7: 1}, last=7, rollback=4),
+    "killed alone first": Life((Blow.ALONE, Blow.WITH_HELM), {2: 1, 5: 1}, last=5, rollback=3),
+    "killed with its helm first": Life((Blow.WITH_HELM, Blow.ALONE), {3: 1, 7: 1}, last=7, rollback=3),
 }
 
 
@@ -131,7 +131,7 @@ def in_waits_and_helm(rng: random.Random) -> Choice:
     return choose
 
 
-@pytest.mark.parametrize("stages", [(2, 5), pytest.param((3, 4, 6, 7), marks=pytest.mark.matrix)])
+@pytest.mark.parametrize("stages", [(3,), pytest.param((2, 4, 5, 6, 7), marks=pytest.mark.matrix)])
 def test_a_cancelled_command_says_where_it_is(lab: Lab, ledger: Ledger, stages: tuple[int, ...]) -> None:
     """SIGTERM and SIGINT in a wait, a drain or helm: 130 within 5 s, the traffic named; the same command then arrives."""
     signals = {"cancelled, SIGTERM first": (Blow.TERM, Blow.INT), "cancelled, SIGINT first": (Blow.INT, Blow.TERM)}

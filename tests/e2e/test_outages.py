@@ -41,6 +41,7 @@ def test_the_api_server_is_away_for_a_while(lab: Lab, ledger: Ledger, line: str)
     lab.delete(service.namespace)
 
 
+@pytest.mark.matrix
 def test_the_api_server_is_away_for_too_long(lab: Lab, ledger: Ledger) -> None:
     """Longer than --timeout: exit 5, because the traffic cannot be read; the same command arrives when it is back."""
     service = lab.service(options=("--drain", "1s", "--timeout", "5s"))

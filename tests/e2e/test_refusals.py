@@ -128,6 +128,7 @@ def test_a_rival_route_is_refused(rival: Rival, under_way: Service, lab: Lab) ->
     assert under_way.stage(2, "84").expect(0, "nothing").answer["changed"] is False
 
 
+@pytest.mark.matrix
 def test_a_live_holder_is_refused(fresh: Service) -> None:
     """While another command waits for pods, the same stage is refused and names it; that one goes on with its wait."""
     fresh.install("83")

@@ -127,6 +127,7 @@ def test_a_rollback_while_helm_runs(lab: Lab, ledger: Ledger, stage: int, after_
             assert not [status for status in service.revisions().values() if status.startswith("pending")]
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("stage", [3, *[pytest.param(stage, marks=pytest.mark.matrix) for stage in (2, 4, 5, 6, 7)]])
 @pytest.mark.parametrize("delay", [0.0, *[pytest.param(s, marks=pytest.mark.matrix) for s in (0.7, 1.5, 3.0)]])
 def test_a_rollback_at_any_moment_of_a_stage(lab: Lab, ledger: Ledger, stage: int, delay: float) -> None:
@@ -177,6 +178,7 @@ def test_a_dead_holder(steady: Service, ledger: Ledger) -> None:
         steady.check(RELEASE.rolled_back)
 
 
+@pytest.mark.matrix
 def test_a_lease_that_is_deleted_by_hand(lab: Lab, ledger: Ledger) -> None:
     """A command whose Lease is gone stops before its next write, and says so; given again it arrives."""
     with lab.lend("rollback while helm runs", lab.service) as service, load(service, ledger, "a Lease deleted by hand"):
@@ -218,7 +220,7 @@ def test_old_pipelines_change_nothing(fresh: Service, ledger: Ledger) -> None:
         assert fresh.snapshot() == before
 
 
-@pytest.mark.parametrize("namespaces", [1, 2])
+@pytest.mark.parametrize("namespaces", [2, pytest.param(1, marks=pytest.mark.matrix)])
 def test_two_services_do_not_meet(lab: Lab, ledger: Ledger, namespaces: int) -> None:
     """Two services that are released at the same time, in one namespace or in two, wait for nothing of each other."""
     one = lab.service()
