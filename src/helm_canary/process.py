@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from helm_canary.errors import ToolError, ToolMissingError, ToolTimeoutError, is_away
+from helm_canary.errors import ToolError, ToolMissingError, ToolTimeoutError, is_away, is_unauthorized
 
 GRACE_S = 3.0
 RETRY_S = 1.0
@@ -64,12 +64,14 @@ class Processes:
     echo         told of a command that changes something, as a person would type it
     patience_s   how long an API server that has answered once may be away before what only reads fails
     away         told that it is away, in seconds since then
+    renew        asked for other credentials when the API server takes none; whether there are some now
     """
 
     environment: Mapping[str, str]
     echo: Callable[[str], None] = lambda command: None
     patience_s: float = 0.0
     away: Callable[[float], None] = lambda since_s: None
+    renew: Callable[[], bool] = lambda: False
     _running: set[subprocess.Popen[bytes]] = field(default_factory=set)
     # A signal handler may need it while the thread it interrupts holds it.
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -92,6 +94,9 @@ class Processes:
             if done is None:
                 self.away(time.monotonic() - began)
                 time.sleep(RETRY_S)
+        # Even what may run only once leaves fresh credentials to what is read after it.
+        if done.code != 0 and is_unauthorized(done.stderr) and self.renew() and not once:
+            done = self._run_once(arguments, stdin, timeout_s)
         # What does not ask the API server, such as `helm version`, says nothing of it.
         self._answered = self._answered or (done.code == 0 and arguments[0] == "kubectl" and "get" in arguments)
         if check and done.code != 0:
