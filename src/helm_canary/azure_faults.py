@@ -110,7 +110,7 @@ FAULTS: dict[str, tuple[str, str, str]] = {
     ),
     "certificate-unusable": (
         "The client certificate cannot be used.",
-        "The file is no PEM or PFX with a private key, or AZURE_CLIENT_CERTIFICATE_PASSWORD is not its password.",
+        "The file is no PEM or PFX with a certificate and its RSA key, or AZURE_CLIENT_CERTIFICATE_PASSWORD is not its password.",
         "Correct AZURE_CLIENT_CERTIFICATE_PATH or AZURE_CLIENT_CERTIFICATE_PASSWORD.",
     ),
     "no-application": (
