@@ -294,7 +294,7 @@ class Aks:
     def _power(self, token: Token) -> str:
         with self._client(token) as client:
             state = client.managed_clusters.get(self.group, self.name).power_state
-        return str(state.code or "") if state is not None else ""
+        return str(getattr(state.code, "value", state.code) or "") if state is not None else ""
 
     def _client(self, token: Token) -> ContainerServiceClient:
         from azure.mgmt.containerservice import ContainerServiceClient

@@ -81,10 +81,10 @@ class Sampler:
 
     def _family(self) -> set[int]:
         parents = {}
-        for name in os.listdir("/proc"):
-            if name.isdigit():
-                status = self._read(int(name), "stat")
-                parents[int(name)] = int(status.rpartition(")")[2].split()[1]) if status else 0
+        for path in Path("/proc").iterdir():
+            if path.name.isdigit():
+                status = self._read(int(path.name), "stat")
+                parents[int(path.name)] = int(status.rpartition(")")[2].split()[1]) if status else 0
         found = {self.pid}
         while more := {pid for pid, parent in parents.items() if parent in found} - found:
             found |= more
