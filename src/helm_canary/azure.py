@@ -226,14 +226,18 @@ class Identity:
             return AzureError("identity-unavailable", self.facts(hint=self.auth.hint, said=_first_line(error)))
         if isinstance(error, exceptions.HttpResponseError):
             headers, status = _headers(error), error.status_code
-            if status in PASSING or status == 200:
-                facts = self.facts(why="its answer is no JSON" if status == 200 else status)
+            # What msal could not read comes without a response, and with the text of it: that is not shown.
+            unread = (status is None and "AADSTS" not in str(error)) or status == 200
+            if status in PASSING or unread:
+                facts = self.facts(why="its answer cannot be read" if unread else status)
                 return AzureError("entra-away", facts, passes=True, retry_after=_retry_after(headers))
             skew = _skew(headers)
             code = of_entra(str(error), skew)
             if code == "entra-refused" and not self.auth.needs_ids:
                 return AzureError("identity-unavailable", self.facts(hint=self.auth.hint, said=_first_line(error)))
             return AzureError(code, self.facts(said=_first_line(error), skew=f"{skew or 0:.0f}"))
+        if isinstance(error, json.JSONDecodeError):
+            return AzureError("entra-away", self.facts(why="its answer cannot be read"), passes=True)
         return _no_answer(error, "entra-away", self.facts())
 
 

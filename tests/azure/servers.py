@@ -10,6 +10,7 @@ import base64
 import contextlib
 import json
 import os
+import socket
 import ssl
 import threading
 import time
@@ -56,7 +57,7 @@ class Azure:
     """The servers, what they were asked, and what they are to answer.
 
     kind      which of the three kinds of kubeconfig is returned
-    faults    where (oidc, entra, arm, registry, api) -> what to do to the next requests in place of an answer
+    faults    where (oidc, discovery, entra, arm, registry, api) -> what to do to the next requests in place of an answer
     life_s    how long a token is good for
     accepted  what the API server takes; None: any token that Entra gave out
     """
@@ -266,7 +267,8 @@ def handler(azure: Azure, server: str) -> type[BaseHTTPRequestHandler]:
                 form={key: values[0] for key, values in parse_qs(body.decode(errors="replace")).items()},
             )
             azure.seen.append(seen)
-            queue = azure.faults[seen.where]
+            discovery = url.path.endswith("openid-configuration")
+            queue = azure.faults["discovery" if discovery else seen.where]
             fault = queue[0] if queue else {}
             # The last one of a list stays: `503 for ever` is a list of one with `for ever`.
             if queue and not fault.get("forever"):
@@ -278,7 +280,9 @@ def handler(azure: Azure, server: str) -> type[BaseHTTPRequestHandler]:
                 time.sleep(float(said.get("seconds", 60)))
                 return
             if said.get("do") == "reset":
-                self.connection.close()
+                self.close_connection = True
+                with contextlib.suppress(OSError):
+                    self.connection.shutdown(socket.SHUT_RDWR)
                 return
             body = said.get("body", b"")
             body = body.encode() if isinstance(body, str) else body
