@@ -52,6 +52,7 @@ class Identity:
 
     mask       told of every secret, before anything else is done with it
     presented  what the last assertion said of itself: subject, issuer, audience
+    _platform  whose OIDC endpoint is being asked just now
     """
 
     auth: Auth
@@ -63,6 +64,7 @@ class Identity:
     limit_s: float = LIMIT_S
     presented: dict[str, str] = field(default_factory=dict)
     _credential: TokenCredential | None = field(default=None, repr=False)
+    _platform: str = ""
 
     def token(self, scope: str) -> Token:
         """Raises AzureError."""
@@ -186,10 +188,11 @@ class Identity:
     def _oidc(self, platform: str, key: str, call: Callable[[], Response]) -> str:
         import requests
 
+        self._platform = platform
         try:
             answer = call()
         except requests.RequestException as error:
-            facts = self.facts(platform=platform, why=type(error).__name__)
+            facts = self.facts(platform=platform, why=_network_words(str(error)) or type(error).__name__)
             raise AzureError("oidc-away", facts, passes=_may_pass(error)) from None
         if answer.status_code in PASSING:
             facts = self.facts(platform=platform, why=answer.status_code)
@@ -204,6 +207,7 @@ class Identity:
             found = None
         if not isinstance(found, str) or not found:
             raise AzureError("oidc-away", self.facts(platform=platform, why=f"it has no {key}"), passes=True)
+        self._platform = ""
         return found
 
     def _from_file(self) -> str:
@@ -236,6 +240,8 @@ class Identity:
             if code == "entra-refused" and not self.auth.needs_ids:
                 return AzureError("identity-unavailable", self.facts(hint=self.auth.hint, said=_first_line(error)))
             return AzureError(code, self.facts(said=_first_line(error), skew=f"{skew or 0:.0f}"))
+        if isinstance(error, _LateError) and self._platform:
+            return AzureError("oidc-away", self.facts(platform=self._platform, why="no answer in time"))
         if isinstance(error, json.JSONDecodeError):
             return AzureError("entra-away", self.facts(why="its answer cannot be read"), passes=True)
         return _no_answer(error, "entra-away", self.facts())

@@ -50,9 +50,15 @@ def keys_in(base: str) -> Iterator[Keys]:
     try:
         yield Keys(path)
     finally:
-        shutil.rmtree(path, ignore_errors=True)
-        if held is not None:
-            os.close(held)
+        try:
+            shutil.rmtree(path, ignore_errors=True)
+        except BaseException:
+            # A signal came just now; there is no second one.
+            shutil.rmtree(path, ignore_errors=True)
+            raise
+        finally:
+            if held is not None:
+                os.close(held)
 
 
 def sweep(root: Path) -> None:

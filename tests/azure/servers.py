@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import json
 import os
 import socket
@@ -32,6 +33,15 @@ SUBSCRIPTION, GROUP, NAME = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee", "rg-shop", "
 SERVER_ID = "6dae42f8-4368-4678-94ff-3960e28e3630"
 SUBJECT = "repo:acme/shop:environment:canary-10"
 CASES = Path(__file__).parent / "cases"
+
+
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+HELM_CONFIG = "application/vnd.cncf.helm.config.v1+json"
+HELM_CONTENT = "application/vnd.cncf.helm.chart.content.v1.tar+gzip"
+
+
+def digest(content: bytes) -> str:
+    return "sha256:" + hashlib.sha256(content).hexdigest()
 
 
 def jwt(**claims: object) -> str:
@@ -127,6 +137,19 @@ class Azure:
         (folder / "az").chmod(0o755)
         return folder
 
+    def publish(self, name: str, version: str, archive: bytes) -> str:
+        """Put a packaged chart into the registry; what --chart says to get it."""
+        config = json.dumps({"apiVersion": "v2", "name": name, "version": version}).encode()
+        parts = ((HELM_CONFIG, config), (HELM_CONTENT, archive))
+        about = [{"mediaType": kind, "digest": digest(part), "size": len(part)} for kind, part in parts]
+        whole = {"schemaVersion": 2, "mediaType": MANIFEST, "config": about[0], "layers": about[1:]}
+        manifest = json.dumps(whole).encode()
+        for path in (version, digest(manifest)):
+            self.charts[f"/v2/charts/{name}/manifests/{path}"] = manifest
+        for _, part in parts:
+            self.charts[f"/v2/charts/{name}/blobs/{digest(part)}"] = part
+        return f"oci://{self.secure.removeprefix('https://')}/charts/{name}"
+
     # --- answers
 
     def answer(self, seen: Seen) -> Mapping[str, Any]:
@@ -217,10 +240,8 @@ class Azure:
                 if seen.path == "/v2/"
                 else {"status": 404, "json": {"errors": [{"code": "MANIFEST_UNKNOWN"}]}}
             )
-        kind = (
-            "application/vnd.oci.image.manifest.v1+json" if "/manifests/" in seen.path else "application/octet-stream"
-        )
-        return {"body": body, "headers": {"Content-Type": kind}}
+        kind = MANIFEST if "/manifests/" in seen.path else "application/octet-stream"
+        return {"body": body, "headers": {"Content-Type": kind, "Docker-Content-Digest": digest(body)}}
 
     def _api(self, seen: Seen) -> Mapping[str, Any]:
         token = seen.headers.get("Authorization", "").removeprefix("Bearer ")
