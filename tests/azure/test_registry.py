@@ -67,7 +67,8 @@ def test_a_chart_is_taken_from_the_registry(azure: Azure, runner: Runner, chart:
 
 def test_the_password_is_on_standard_input(azure: Azure, runner: Runner, chart: str) -> None:
     """Neither the arguments nor the environment of helm hold the password, of ACR or of another registry."""
-    process = runner.start("plan", "2", "--release", "page", "--tag", "84", "--from", "83", "--chart", chart, "--chart-version", "1.2.3",
+    process = runner.start("plan", "2", "--release", "page", "--tag", "84", "--from", "83", "--chart", chart,
+                           "--chart-version", "1.2.3",
                            auth="client-secret", HELM_CANARY_REGISTRY_USER="ci",
                            HELM_CANARY_REGISTRY_PASSWORD=f"{CANARY}-registry-password")  # fmt: skip
     with Sampler(process.pid) as sampler:
