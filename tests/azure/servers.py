@@ -13,6 +13,7 @@ import json
 import os
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections import defaultdict
@@ -81,6 +82,7 @@ class Azure:
     given: list[str] = field(default_factory=list)
     refused: set[str] = field(default_factory=set)
     power: str = "Running"
+    static_token: str = f"{CANARY}-static-token"
     api_server: str = ""
     api_token: Callable[[], str] | None = None
     secure: str = ""
@@ -212,7 +214,7 @@ class Azure:
             "TENANT": self.tenant_of_cluster,
             "CERTIFICATE": base64.b64encode(self.client_pem).decode(),
             "KEY": base64.b64encode(self.client_key).decode(),
-            "TOKEN": f"{CANARY}-static-token",
+            "TOKEN": self.static_token,
         }
         for key, value in values.items():
             text = text.replace(f"<{key}>", value)
@@ -365,7 +367,26 @@ def serving(folder: Path) -> Iterator[Azure]:
         server.server_close()
 
 
+def serve_for_a_cluster(folder: Path, kind: str, server: str, authority: Path, token: Path, life_s: int) -> None:
+    """The servers in front of a real cluster, in a process of their own, since it may have another network.
+
+    Entra gives out whatever token is in the file. Says where everything is on standard output; ends with standard input.
+    """
+    with serving(folder) as azure:
+        azure.kind, azure.api_server, azure.ca_pem, azure.life_s = kind, server, authority.read_bytes(), life_s
+        azure.api_token = lambda: token.read_text().strip()
+        azure.static_token = token.read_text().strip()
+        print(json.dumps({"cloud": azure.cloud, "environment": azure.environment("github-oidc")}), flush=True)
+        sys.stdin.read()
+        print(json.dumps([[seen.where, seen.path] for seen in azure.seen]), flush=True)
+
+
 def cases(name: str) -> list[dict[str, Any]]:
     """The cases of a file; an id for each is its `case`."""
     found: list[dict[str, Any]] = yaml.safe_load((CASES / f"{name}.yaml").read_text())
     return found
+
+
+if __name__ == "__main__":
+    where_to, kind_, server_, *files, life = sys.argv[1:]
+    serve_for_a_cluster(Path(where_to), kind_, server_, Path(files[0]), Path(files[1]), int(life))
