@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "charts").glob("*/*.md")]
 # Options of other programs that the pages name.
 FOREIGN = {"install", "server-side", "force-conflicts", "wait", "atomic", "reuse-values", "namespace", "set-string"}
-FOREIGN |= {"show-managed-fields", "no-hooks", "help"}
+FOREIGN |= {"show-managed-fields", "no-hooks", "help", "role", "query", "name"}
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 

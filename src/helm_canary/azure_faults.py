@@ -27,10 +27,9 @@ class AzureError(RefusedError):
         self, code: str, facts: Mapping[str, object], *, passes: bool = False, retry_after: float | None = None
     ) -> None:
         parts = FAULTS[code]
-        known = {
-            name: str(facts.get(name, "") or "?") for part in parts for _, name, _, _ in Formatter().parse(part) if name
-        }
-        happened, means, do_next = (part.format_map(known) for part in parts)
+        names = {name for part in parts for _, name, _, _ in Formatter().parse(part) if name}
+        known = {name: str(facts.get(name, "?")) or ("" if name == "why" else "?") for name in names}
+        happened, means, do_next = (part.format_map(known).strip() for part in parts)
         said = str(facts.get("said", ""))
         super().__init__(happened, means, do_next, tuple(line for line in (f"code: {code}", said[:1000]) if line))
         self.code, self.passes, self.retry_after = code, passes, retry_after
@@ -208,7 +207,7 @@ FAULTS: dict[str, tuple[str, str, str]] = {
     "kubeconfig-unusable": (
         "The kubeconfig of {cluster} that Azure returned cannot be used.",
         "Of it: {why}.",
-        "Look at `az aks get-credentials --name {cluster} --resource-group {group} --file -`.",
+        "Compare it with the file that `az aks get-credentials --name {cluster} --resource-group {group}` writes.",
     ),
     "tls-not-trusted": (
         "The certificate of {host} is not trusted here.",
