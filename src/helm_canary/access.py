@@ -157,8 +157,10 @@ class _Cluster:
     _asking: Identity | None = None
     _token: Token | None = None
     _trouble: str = ""
-    _renewed_at: float = -FORCED_S
+    _written_at: float = 0.0
+    _forced_at: float = -FORCED_S
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _forcing: threading.Lock = field(default_factory=threading.Lock)
     _end: threading.Event = field(default_factory=threading.Event)
 
     def fetch(self, note: Callable[[str], None]) -> Path:
@@ -179,16 +181,22 @@ class _Cluster:
         with self._lock:
             self._asking = None
 
-    def renew(self) -> bool:
-        """The API server refused the token: get another one. Whether there is one now that it has not seen."""
-        if self._asking is None or time.monotonic() - self._renewed_at < FORCED_S:
-            return False
-        self._renewed_at = time.monotonic()
-        before = self._token
-        self._asking.forget()
-        with contextlib.suppress(AzureError):
-            self._renew(self._asking)
-        return self._token != before
+    def renew(self, began: float) -> bool:
+        """The API server refused the token that a command read after it `began`. Whether there is a newer one now.
+
+        Reads go side by side, so several are refused at once: the first gets a new token, the others find it.
+        """
+        with self._forcing:
+            if self._written_at > began:
+                return True
+            identity = self._asking
+            if identity is None or time.monotonic() - self._forced_at < FORCED_S:
+                return False
+            self._forced_at = time.monotonic()
+            identity.forget()
+            with contextlib.suppress(AzureError):
+                self._renew(identity)
+            return self._written_at > began
 
     def _renew(self, identity: Identity) -> None:
         assert self._found is not None
@@ -196,7 +204,7 @@ class _Cluster:
         with self._lock:
             if self._asking is not None and token != self._token:
                 self.keys.write("token", token.value)
-                self._token = token
+                self._token, self._written_at = token, time.monotonic()
 
     def _keep_fresh(self) -> None:
         while not self._end.wait(self._pause()):

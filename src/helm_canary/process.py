@@ -64,14 +64,14 @@ class Processes:
     echo         told of a command that changes something, as a person would type it
     patience_s   how long an API server that has answered once may be away before what only reads fails
     away         told that it is away, in seconds since then
-    renew        asked for other credentials when the API server takes none; whether there are some now
+    renew        asked for other credentials when the API server took none from a command that began then; whether there are any
     """
 
     environment: Mapping[str, str]
     echo: Callable[[str], None] = lambda command: None
     patience_s: float = 0.0
     away: Callable[[float], None] = lambda since_s: None
-    renew: Callable[[], bool] = lambda: False
+    renew: Callable[[float], bool] = lambda began: False
     _running: set[subprocess.Popen[bytes]] = field(default_factory=set)
     # A signal handler may need it while the thread it interrupts holds it.
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -94,9 +94,6 @@ class Processes:
             if done is None:
                 self.away(time.monotonic() - began)
                 time.sleep(RETRY_S)
-        # Even what may run only once leaves fresh credentials to what is read after it.
-        if done.code != 0 and is_unauthorized(done.stderr) and self.renew() and not once:
-            done = self._run_once(arguments, stdin, timeout_s)
         # What does not ask the API server, such as `helm version`, says nothing of it.
         self._answered = self._answered or (done.code == 0 and arguments[0] == "kubectl" and "get" in arguments)
         if check and done.code != 0:
@@ -105,8 +102,12 @@ class Processes:
 
     def _attempt(self, arguments: Sequence[str], stdin: str, timeout_s: float, last: bool) -> Completed | None:
         """None where the API server is away and the command is to be run again."""
+        began = time.monotonic()
         try:
             done = self._run_once(arguments, stdin, timeout_s)
+            if done.code != 0 and is_unauthorized(done.stderr) and self.renew(began) and arguments[0] == "kubectl":
+                # Whom nobody knows has written nothing. Of helm's many requests an earlier one may have been let in.
+                done = self._run_once(arguments, stdin, timeout_s)
         except ToolTimeoutError:
             if last:
                 raise

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -207,6 +208,16 @@ def test_a_token_that_the_server_refuses_is_replaced(azure: Azure, reach: Callab
     with opened as reached:
         azure.refused.add((Path(reached.kubeconfig).parent / "token").read_text())
         assert "v1.32.4" in processes.run(version(reached.kubeconfig)).stdout
+
+
+def test_reads_that_are_refused_side_by_side_all_go_on(azure: Azure, reach: Callable[..., Any]) -> None:
+    """Of several reads that meet a refused token at once, one fetches a new one, and all are run again with it."""
+    opened, processes, _ = reach()
+    with opened as reached, ThreadPoolExecutor(4) as pool:
+        azure.refused.add((Path(reached.kubeconfig).parent / "token").read_text())
+        said = list(pool.map(lambda _: processes.run(version(reached.kubeconfig)).stdout, range(4)))
+    assert all("v1.32.4" in text for text in said)
+    assert len(azure.asked("oidc")) == 3, "one token for Azure, one for the cluster, and one in place of it"
 
 
 def test_a_token_that_cannot_be_replaced_is_said_so(azure: Azure, reach: Callable[..., Any]) -> None:
