@@ -99,8 +99,8 @@ class Identity:
             for name in self.auth.needs:
                 if not self.environment.get(name):
                     raise AzureError("no-variable", self.facts(missing=name, hint=self.auth.hint))
-                if name.endswith(("_TOKEN", "_ACCESSTOKEN", "_SECRET")):
-                    self.mask(self.environment[name])
+            for name in self.auth.secrets:
+                self.mask(self.environment.get(name, ""))
             for option, value in (("--tenant-id", self.tenant), ("--client-id", self.client)):
                 if self.auth.needs_ids and not value:
                     raise AzureError(
@@ -141,7 +141,6 @@ class Identity:
 
         path, password = (self.environment.get(name) or None for name in CERTIFICATE)
         assert path is not None
-        self.mask(password or "")
         try:
             return identity.CertificateCredential(**ids, certificate_path=path, password=password, **entra)
         except OSError:

@@ -70,7 +70,7 @@ class Azure:
     kind      which of the three kinds of kubeconfig is returned
     faults    where (oidc, discovery, entra, arm, registry, api) -> what to do to the next requests in place of an answer
     life_s    how long a token is good for
-    accepted  what the API server takes; None: any token that Entra gave out
+    given     the tokens that Entra gave out, which the API server takes but for those that are `refused`
     """
 
     folder: Path
@@ -80,6 +80,7 @@ class Azure:
     seen: list[Seen] = field(default_factory=list)
     faults: dict[str, list[Mapping[str, Any]]] = field(default_factory=lambda: defaultdict(list))
     given: list[str] = field(default_factory=list)
+    assertions: list[str] = field(default_factory=list)
     refused: set[str] = field(default_factory=set)
     power: str = "Running"
     static_token: str = f"{CANARY}-static-token"
@@ -134,7 +135,8 @@ class Azure:
         folder.mkdir(exist_ok=True)
         said = {"accessToken": f"{CANARY}-access-cli", "expires_on": int(time.time()) + 3600,
                 "expiresOn": "2099-01-01 00:00:00.000000", "tokenType": "Bearer", "tenant": TENANT}  # fmt: skip
-        self.given.append(f"{CANARY}-access-cli")
+        if f"{CANARY}-access-cli" not in self.given:
+            self.given.append(f"{CANARY}-access-cli")
         (folder / "az").write_text(f"#!/bin/sh\necho \"$*\" >>{folder}/calls\ncat <<'END'\n{json.dumps(said)}\nEND\n")
         (folder / "az").chmod(0o755)
         return folder
@@ -168,11 +170,11 @@ class Azure:
     def _oidc(self, seen: Seen) -> Mapping[str, Any]:
         if seen.path.startswith("/github"):
             issuer = "https://token.actions.githubusercontent.com"
-            return {"json": {"count": 1, "value": jwt(sub=SUBJECT, iss=issuer, aud=seen.query.get("audience"))}}
+            return {"json": {"count": 1, "value": self._assertion(SUBJECT, issuer, seen.query["audience"])}}
         if seen.path.startswith("/azp"):
             subject = "sc://acme/shop/aks-connection"
             issuer = f"https://login.microsoftonline.com/{TENANT}/v2.0"
-            return {"json": {"oidcToken": jwt(sub=subject, iss=issuer, aud="api://AzureADTokenExchange")}}
+            return {"json": {"oidcToken": self._assertion(subject, issuer, "api://AzureADTokenExchange")}}
         return {
             "json": {
                 **self._token(),
@@ -180,6 +182,10 @@ class Azure:
                 "resource": seen.query["resource"],
             }
         }
+
+    def _assertion(self, subject: str, issuer: str, audience: str) -> str:
+        self.assertions.append(jwt(sub=subject, iss=issuer, aud=audience, jti=str(len(self.assertions))))
+        return self.assertions[-1]
 
     def _token(self) -> dict[str, Any]:
         token = f"{CANARY}-access-{len(self.given)}" if self.api_token is None else self.api_token()
