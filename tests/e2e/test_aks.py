@@ -38,7 +38,7 @@ class OnAks(Service):
 
     def _environment(self) -> dict[str, str]:
         environment = {name: value for name, value in super()._environment().items() if name != "KUBECONFIG"}
-        return environment | self.platform
+        return {**environment, **self.platform}
 
     def waiting_stage(self, stage: int, tag: str) -> Started:
         started = self.start_stage(stage, tag)
