@@ -194,8 +194,10 @@ class _Cluster:
                 return False
             self._forced_at = time.monotonic()
             identity.forget()
-            with contextlib.suppress(AzureError):
+            try:
                 self._renew(identity)
+            except AzureError as error:
+                self._trouble = error.happened
             return self._written_at > began
 
     def _renew(self, identity: Identity) -> None:

@@ -229,6 +229,17 @@ def test_a_token_that_cannot_be_replaced_is_said_so(azure: Azure, reach: Callabl
     assert raised.value.code == "token-refused"
 
 
+def test_a_token_that_expired_and_was_not_renewed_is_said_so(azure: Azure, reach: Callable[..., Any]) -> None:
+    """Where Entra has gone away since the start, the error is about that and says that the run can be taken up again."""
+    opened, processes, _ = reach("--timeout", "2s")
+    with pytest.raises(AzureError) as raised, opened as reached:  # noqa: PT012 - what is raised inside is explained outside
+        azure.faults["entra"] = [{"status": 503, "forever": True}]
+        azure.refused.update(azure.given)
+        processes.run(version(reached.kubeconfig))
+    assert raised.value.code == "token-not-renewed"
+    assert "Entra" in raised.value.means
+
+
 UNREACHABLE = (
     ("no-kubernetes-role", "exec", "https://HOST:443", "Running", "pods is forbidden: User cannot list resource"),
     (

@@ -9,6 +9,7 @@ import pytest
 
 from helm_canary.__main__ import main
 from helm_canary.azure_faults import FAULTS
+from helm_canary.identities import AUTHS
 from tests.azure.program import CLUSTER, IDS
 from tests.azure.servers import CANARY, Azure, cases
 from tests.cli.program import Ran, check_refusal
@@ -30,8 +31,8 @@ def credentials(
     """`credentials --write`, inside this process."""
     monkeypatch.setattr("helm_canary.__main__._listen", lambda processes: None)
 
-    def run(*more: str, auth: str) -> Ran:
-        environment = runner.whole(auth)
+    def run(*more: str, auth: str, **variables: str) -> Ran:
+        environment = runner.whole(auth, **variables)
         monkeypatch.setattr("os.environ", environment)
         for name in ("REQUESTS_CA_BUNDLE", "NO_PROXY", "IDENTITY_ENDPOINT", "IDENTITY_HEADER"):
             if name in environment:
@@ -104,6 +105,38 @@ def test_a_certificate_that_is_not_trusted_is_said_so(
     ran = credentials(auth="github-oidc")
     check_refusal(ran, 3, "refused", "REQUESTS_CA_BUNDLE")
     assert ran.answer["error"]["code"] == "tls-not-trusted"
+
+
+MISSING = [(auth.name, name) for auth in AUTHS for name in auth.needs]
+
+
+@pytest.mark.parametrize(("auth", "name"), MISSING, ids=[name for _, name in MISSING])
+def test_a_variable_that_is_missing_is_named(
+    auth: str, name: str, azure: Azure, credentials: Callable[..., Ran]
+) -> None:
+    """An identity that lacks what it needs says what and why, before anybody is asked."""
+    ran = credentials(auth=auth, **{name: ""})
+    check_refusal(ran, 3, "refused", name)
+    assert ran.answer["error"]["code"] == "no-variable"
+    assert azure.seen == []
+
+
+UNUSABLE = (
+    ("workload-identity", "AZURE_FEDERATED_TOKEN_FILE", "/nowhere/token", "no-file"),
+    ("client-certificate", "AZURE_CLIENT_CERTIFICATE_PATH", "/nowhere/client.pem", "no-file"),
+    ("client-certificate", "AZURE_CLIENT_CERTIFICATE_PATH", __file__, "certificate-unusable"),
+)
+
+
+@pytest.mark.parametrize(("auth", "name", "value", "code"), UNUSABLE, ids=[f"{case[0]} {case[3]}" for case in UNUSABLE])
+def test_a_file_that_is_no_use_is_named(
+    auth: str, name: str, value: str, code: str, azure: Azure, credentials: Callable[..., Ran]
+) -> None:
+    """A file that is not there, or holds something else, is an error about the variable that names it."""
+    ran = credentials(auth=auth, **{name: value})
+    check_refusal(ran, 3, "refused", name)
+    assert ran.answer["error"]["code"] == code
+    assert azure.asked("arm") == []
 
 
 @pytest.mark.parametrize("code", sorted(FAULTS))
