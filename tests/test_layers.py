@@ -26,9 +26,9 @@ OUTSIDE_WORLD = {
     "threading", "asyncio", "http", "urllib", "ssl", "select", "io", "logging", "requests", "yaml",
 }  # fmt: skip
 ADAPTERS = {"helm", "cluster", "routing", "proxies", "lease", "azure", "process", "requests_probe"}
-LAZY = {"azure", "requests"}
+LAZY = {"azure", "cryptography", "msal", "requests"}
 EDGE = ("__main__", "ci")
-WIRING = ("__main__", "commands")
+WIRING = ("__main__", "access", "commands")
 
 
 @dataclass(frozen=True)

@@ -69,3 +69,19 @@ def test_wrong_input_loads_no_more_than_help() -> None:
     assert done.returncode == 2
     modules = {line.split("|")[-1].strip().split(".")[0] for line in done.stderr.splitlines() if "import time" in line}
     assert modules & (HEAVY | {"yaml"}) == set()
+
+
+def test_a_usage_error_of_aks_loads_no_cloud() -> None:
+    """What is wrong with the options of AKS is told without the SDK."""
+    words = ["-X", "importtime", "-m", "helm_canary", "status", "--release", "page", "--cluster-name", "aks-shop"]
+    done = subprocess.run(
+        [sys.executable, *words],
+        env={"PYTHONPATH": str(ROOT / "src"), "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert done.returncode == 2
+    modules = {line.split("|")[-1].strip().split(".")[0] for line in done.stderr.splitlines() if "import time" in line}
+    assert modules & (HEAVY | {"yaml"}) == set()

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from helm_canary.__main__ import SUMMARIES
+from helm_canary.azure_faults import FAULTS
 from helm_canary.core.model import Result, Role, Stage
 from helm_canary.core.stages import DEFAULT_WEIGHTS, stages_for
 from helm_canary.errors import CanaryError
+from helm_canary.identities import AUTHS, LOOKED_FOR
 from helm_canary.options import TABLE, Command, Kind, Option
 from helm_canary.outcome import Outcome
 from helm_canary.report import outputs
@@ -74,12 +76,16 @@ def reference() -> str:
         "Standard output has the answer, standard error what happens meanwhile. With `--output json` the answer is one object.",
         "## Stages\n\n" + _stages(),
         "## Options\n\n" + _options_text() + "\n\n" + _table(("option", "default", "", "for"), _options()),
+        "## Identities\n\nWhat `--auth` can be, in the order in which `auto` looks for them.\n\n"
+        + _table(("identity", "variables", ""), _identities()),
         "## Exit codes\n\n" + _table(("code", ""), ((str(code), text) for code, text in _exit_codes().items())),
         "## Results\n\n" + _table(("result", ""), ((f"`{result.value}`", text) for result, text in _results().items())),
         "## Outputs\n\n"
         "The fields of `--output json` of `stage` and `rollback`, besides `because`, `notes`, `steps` "
         "and, after a failure, `error`.\n\n"
         + _table(("output", ""), ((f"`{name}`", _output(name)) for name in _names())),
+        "## Errors of Azure\n\nThe field `code` of an `error`; exit code 3.\n\n"
+        + _table(("code", "", "what to do"), _faults()),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -93,6 +99,27 @@ def _commands() -> Iterable[tuple[str, str]]:
     positional = {Command.STAGE: " N|NAME", Command.PLAN: " N|NAME|all"}
     for command in Command:
         yield f"`helm-canary {command.value}{positional.get(command, '')}`", SUMMARIES[command]
+
+
+def _identities() -> Iterable[tuple[str, ...]]:
+    looked_for = {auth.name for auth in LOOKED_FOR}
+    for auth in AUTHS:
+        needs = ", ".join(f"`{name}`" for name in auth.needs)
+        aside = "" if auth.name in looked_for else " Never by `auto`."
+        ids = "`--tenant-id`, `--client-id`" if auth.needs_ids else ""
+        yield f"`{auth.name}`", ", ".join(part for part in (needs, ids) if part), auth.hint + aside
+
+
+class _Named(dict[str, str]):
+    """The name of a fact, where a fact would stand."""
+
+    def __missing__(self, key: str) -> str:
+        return f"*{key}*"
+
+
+def _faults() -> Iterable[tuple[str, ...]]:
+    for code, (happened, _, do_next) in FAULTS.items():
+        yield f"`{code}`", happened.format_map(_Named()), do_next.format_map(_Named())
 
 
 def _stages() -> str:

@@ -19,7 +19,7 @@ from helm_canary.errors import CanaryError, CancelledError, UnexpectedError, Usa
 from helm_canary.options import TABLE, Command, Kind, Option, Options, gather, resolve
 
 if TYPE_CHECKING:
-    from helm_canary.ci.console import Console
+    from helm_canary.ci.masks import Masks
     from helm_canary.commands import Answer
     from helm_canary.process import Processes
 
@@ -29,6 +29,8 @@ SUMMARIES = {
     Command.PLAN: "show the steps to a stage (or `all`), the Helm commands and what each changes",
     Command.STATUS: "what is live: stage, tags, weights asked and in force, replicas, who, since when",
     Command.VERIFY: "send requests through the gateway: status, split, latency",
+    Command.TOKEN: "print a token for a cluster of AKS as an ExecCredential, for a kubeconfig to call",
+    Command.CREDENTIALS: "write a kubeconfig for a cluster of AKS that calls `helm-canary token`",
 }
 # What helm, kubectl and the credential plugins of a kubeconfig need; everything else, secrets above all, stays here.
 PASSED_ON = (
@@ -68,7 +70,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
     for command in Command:
         summary = SUMMARIES[command]
-        sub = commands.add_parser(command.value, help=summary, description=summary.capitalize() + ".", epilog=EPILOG,
+        sub = commands.add_parser(command.value, help=summary, description=summary[0].upper() + summary[1:] + ".", epilog=EPILOG,
                                   formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)  # fmt: skip
         if command is Command.STAGE:
             sub.add_argument("stage", metavar="N|NAME", help="number or name of the stage, such as 2 or canary-10")
@@ -110,47 +112,57 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             # A log of another encoding gets a character that it lacks as an escape; it is no reason to fail.
             stream.reconfigure(errors="backslashreplace")
-    output = _wanted_output(arguments, os.environ)
+    output, masks = _wanted_output(arguments, os.environ), None
     try:
         options = read_arguments(arguments, os.environ)
         output = options.output
-        return _run(options)
+        masks = _masks()
+        return _run(options, masks)
     except CanaryError as error:
-        return _end(error, output)
+        return _end(error, output, masks)
     except BrokenPipeError:
         return 5
     except Exception as error:
         import traceback
 
         lines = "".join(traceback.format_exception(error)).splitlines()
-        return _end(UnexpectedError.of(error, tuple(lines)), output)
+        return _end(UnexpectedError.of(error, tuple(lines)), output, masks)
+
+
+def _masks() -> Masks:
+    from helm_canary.ci.masks import Masks
+
+    return Masks(environment=os.environ)
 
 
 def _wanted_output(arguments: Sequence[str], environment: Mapping[str, str]) -> str:
-    """Whether an error of the command line itself is to be told as JSON."""
+    """Whether an error of the command line itself is to be told as JSON. What calls `token` takes a token or nothing."""
+    if Command.TOKEN.value in arguments[:1]:
+        return "text"
     text = " ".join(arguments)
     asked = "--output json" in text or "--output=json" in text or environment.get("HELM_CANARY_OUTPUT") == "json"
     return "json" if asked else "text"
 
 
-def _run(options: Options) -> int:
+def _run(options: Options, masks: Masks) -> int:
     import tempfile
 
     from helm_canary.ci.console import Console
     from helm_canary.commands import Edge, carry_out
     from helm_canary.process import Processes
 
-    console = Console(terminal_width=_terminal_width())
+    console = Console(terminal_width=_terminal_width(), hide=masks.hide)
     environment = {name: value for name, value in os.environ.items() if _is_passed_on(name)}
     processes = Processes(environment=environment, echo=console.command)
     _listen(processes)
     with tempfile.TemporaryDirectory(prefix="helm-canary-") as workspace:
-        edge = Edge(processes=processes, report=console, environment=dict(os.environ), workspace=workspace)
+        edge = Edge(processes=processes, report=console, environment=dict(os.environ), workspace=workspace,
+                    mask=masks.add)  # fmt: skip
         try:
             answer = carry_out(options, edge)
         finally:
             processes.end_all()
-    return _show(answer, options, console)
+    return _show(answer, options, masks)
 
 
 def _terminal_width() -> int:
@@ -177,22 +189,26 @@ def _listen(processes: Processes) -> None:
         signal.signal(number, cancelled)
 
 
-def _show(answer: Answer, options: Options, console: Console) -> int:
-    if options.output == "json":
-        print(answer.json)
+def _show(answer: Answer, options: Options, masks: Masks) -> int:
+    if options.command is Command.TOKEN:
+        # The token is the answer, and whoever called takes it from here.
+        print(answer.text)
+    elif options.output == "json":
+        print(masks.hide(answer.json))
     else:
         from helm_canary.report import harmless
 
-        print(harmless(answer.text))
+        print(harmless(masks.hide(answer.text)))
     return answer.exit_code
 
 
-def _end(error: CanaryError, output: str) -> int:
+def _end(error: CanaryError, output: str, masks: Masks | None) -> int:
     from helm_canary.report import error_json, error_text, harmless, outcome_json
 
+    hide = masks.hide if masks else str
     if output == "json":
-        print(outcome_json(error.outcome) if error.outcome else error_json(error))
-    print(harmless(error_text(error)), file=sys.stderr)
+        print(hide(outcome_json(error.outcome) if error.outcome else error_json(error)))
+    print(harmless(hide(error_text(error))), file=sys.stderr)
     return error.exit_code
 
 

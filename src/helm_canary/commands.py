@@ -8,11 +8,12 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
+from helm_canary.access import Outside, access, exec_credential, write_kubeconfig
 from helm_canary.cluster import Cluster
 from helm_canary.core.foresee import after
 from helm_canary.core.model import ALL_PRODUCTION, Observed, Plan, Provenance, Refusal, Track, TrackState, Upgrade
@@ -43,6 +44,7 @@ class Edge:
     report: Reporter
     environment: Mapping[str, str] = field(repr=False)
     workspace: str
+    mask: Callable[[str], None] = field(default=lambda secret: None, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,25 @@ class _SystemClock:
 
 def carry_out(options: Options, edge: Edge) -> Answer:
     """Run one command. Raises CanaryError."""
+    outside = Outside(environment=edge.environment, processes=edge.processes, mask=edge.mask, note=edge.report.note)
+    match options.command:
+        case Command.TOKEN:
+            credential = exec_credential(options, outside)
+            return Answer(text=credential, json=credential)
+        case Command.CREDENTIALS:
+            path = str(write_kubeconfig(options, outside))
+            text = f"{path} is written. Use it with --kubeconfig, or KUBECONFIG."
+            return Answer(text=text, json=to_json({"result": "done", "kubeconfig": path}))
+        case _:
+            pass
+    if options.command is Command.PLAN and options.from_tag:
+        # Neither a cluster nor its credentials are needed; a registry may be.
+        options = replace(options, cluster_name="")
+    with access(options, outside) as reached:
+        return _carry_out_on_release(reached, edge)
+
+
+def _carry_out_on_release(options: Options, edge: Edge) -> Answer:
     for name in options.values:
         if Path(name).is_file():
             check_values(name, Path(name).read_text(encoding="utf-8", errors="replace"))
@@ -81,6 +102,8 @@ def carry_out(options: Options, edge: Edge) -> Answer:
             return _status(execution)
         case Command.VERIFY:
             return _verify(options, execution, requests)
+        case Command.TOKEN | Command.CREDENTIALS:
+            raise AssertionError("they need no release")
 
 
 def _answer(outcome: Outcome) -> Answer:

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 class CanaryError(Exception):
     """The root. `happened`, `means` and `do_next` are a sentence or two each, `details` lines shown below them.
 
-    `outcome` is what the command came to, where it had begun to carry a plan out.
+    `code` names the error where it is one of a table. `outcome` is what the command came to, where it had begun to carry a
+    plan out.
     """
 
     exit_code = 5
+    code = ""
     result = Result.FAILED
     outcome: Outcome | None = None
 
@@ -65,6 +67,12 @@ def is_away(stderr: str) -> bool:
     """Whether a failure says that the API server is away, which passes, and nothing about what was asked."""
     lowered = stderr.lower()
     return "webhook" not in lowered and any(sign in lowered for sign in AWAY)
+
+
+def is_unauthorized(stderr: str) -> bool:
+    """Whether the API server took the credentials for nobody's, or for expired ones."""
+    lowered = stderr.lower()
+    return "unauthorized" in lowered or "must be logged in to the server" in lowered
 
 
 class ToolError(RefusedError):

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from helm_canary.clouds import AKS_SERVER_ID, CLOUDS, Cloud, parse_cloud
 from helm_canary.core.stages import DEFAULT_WEIGHTS, find_stage, stages_for, weights_problem
 from helm_canary.errors import UsageError
+from helm_canary.identities import AUTHS
 
 PREFIX = "HELM_CANARY_"
 
@@ -26,6 +28,8 @@ class Command(str, Enum):
     PLAN = "plan"
     STATUS = "status"
     VERIFY = "verify"
+    TOKEN = "token"
+    CREDENTIALS = "credentials"
 
 
 class Kind(str, Enum):
@@ -40,6 +44,14 @@ class Kind(str, Enum):
     CHOICE = "choice"
 
 
+# What works on a release; the other commands are about credentials alone.
+RELEASE = (Command.STAGE, Command.ROLLBACK, Command.PLAN, Command.STATUS, Command.VERIFY)
+ALL = tuple(Command)
+MOVING = (Command.STAGE, Command.ROLLBACK, Command.PLAN)
+RENDERING = (Command.STAGE, Command.PLAN)
+FETCHING = (*RELEASE, Command.CREDENTIALS)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Option:
     """One option: `--name`, `HELM_CANARY_NAME`. `fallbacks` are variables of the CI platforms, read where neither was given."""
@@ -50,7 +62,7 @@ class Option:
     default: str = ""
     placeholder: str = ""
     choices: tuple[str, ...] = ()
-    commands: tuple[Command, ...] = tuple(Command)
+    commands: tuple[Command, ...] = RELEASE
     fallbacks: tuple[str, ...] = ()
 
     @property
@@ -61,10 +73,6 @@ class Option:
     def key(self) -> str:
         return self.name.replace("-", "_")
 
-
-ALL = tuple(Command)
-MOVING = (Command.STAGE, Command.ROLLBACK, Command.PLAN)
-RENDERING = (Command.STAGE, Command.PLAN)
 
 TABLE: tuple[Option, ...] = (
     Option(
@@ -120,16 +128,14 @@ TABLE: tuple[Option, ...] = (
     Option(
         name="url",
         help="Where requests are sent; default: the gateway's load balancer.",
-        commands=ALL,
         placeholder="URL",
     ),
-    Option(name="path", default="/", help="Path of the requests.", commands=ALL, placeholder="PATH"),
+    Option(name="path", default="/", help="Path of the requests.", placeholder="PATH"),
     Option(
         name="requests",
         kind=Kind.NUMBER,
         default="100",
         help="How many requests `verify` sends.",
-        commands=ALL,
         placeholder="N",
     ),
     Option(name="approved-by", help="Who approved, for the record.", commands=MOVING, placeholder="NAME"),
@@ -137,10 +143,79 @@ TABLE: tuple[Option, ...] = (
     Option(name="kubeconfig", help="Kubeconfig file; default: kubectl's own.", placeholder="FILE"),
     Option(name="context", help="Context of the kubeconfig; default: its current one.", placeholder="NAME"),
     Option(
+        name="cluster-name",
+        help="Cluster of AKS to fetch credentials for, in place of a kubeconfig.",
+        commands=FETCHING,
+        placeholder="NAME",
+    ),
+    Option(name="resource-group", help="Its resource group.", commands=FETCHING, placeholder="NAME"),
+    Option(
+        name="subscription",
+        help="Id of its subscription.",
+        commands=FETCHING,
+        fallbacks=("AZURE_SUBSCRIPTION_ID",),
+        placeholder="ID",
+    ),
+    Option(
+        name="auth",
+        kind=Kind.CHOICE,
+        choices=("auto", *(auth.name for auth in AUTHS)),
+        default="auto",
+        help="How to prove to Azure who this is; auto: the first whose variables exist, which is printed.",
+        commands=ALL,
+    ),
+    Option(
+        name="client-id",
+        help="Id of the application or managed identity.",
+        commands=ALL,
+        fallbacks=("AZURE_CLIENT_ID", "AZURESUBSCRIPTION_CLIENT_ID"),
+        placeholder="ID",
+    ),
+    Option(
+        name="tenant-id",
+        help="Id of its tenant.",
+        commands=ALL,
+        fallbacks=("AZURE_TENANT_ID", "AZURESUBSCRIPTION_TENANT_ID"),
+        placeholder="ID",
+    ),
+    Option(
+        name="cloud",
+        default="public",
+        help="`public`, `china`, `usgovernment`, or endpoints of your own: `authority=URL,management=URL,...`.",
+        commands=ALL,
+        placeholder="NAME",
+    ),
+    Option(
+        name="admin",
+        kind=Kind.FLAG,
+        help="Use the cluster's admin certificate instead of the identity's own rights.",
+        commands=FETCHING,
+    ),
+    Option(
+        name="public-fqdn",
+        kind=Kind.FLAG,
+        help="Use the public name of a private cluster.",
+        commands=FETCHING,
+    ),
+    Option(
+        name="write",
+        help="File to write a kubeconfig to that asks `helm-canary token` for its token.",
+        commands=(Command.CREDENTIALS,),
+        placeholder="PATH",
+    ),
+    Option(
+        name="server-id",
+        default=AKS_SERVER_ID,
+        help="Application that the token is for; default: the one of every AKS cluster.",
+        commands=(Command.TOKEN,),
+        placeholder="ID",
+    ),
+    Option(
         name="timeout",
         kind=Kind.DURATION,
         default="10m",
-        help="How long one wait may take: until pods are Ready, until weights are in force.",
+        help="How long one wait may take: until pods are Ready, until weights are in force; for Azure's answers 2m at most.",
+        commands=ALL,
         placeholder="TIME",
     ),
     Option(
@@ -164,6 +239,7 @@ TABLE: tuple[Option, ...] = (
         choices=("text", "json"),
         default="text",
         help="Form of the answer on standard output.",
+        commands=FETCHING,
     ),
 )
 BY_KEY = {option.key: option for option in TABLE}
@@ -195,6 +271,17 @@ class Options:
     comment: str = ""
     kubeconfig: str = ""
     context: str = ""
+    cluster_name: str = ""
+    resource_group: str = ""
+    subscription: str = ""
+    auth: str = "auto"
+    client_id: str = ""
+    tenant_id: str = ""
+    cloud: Cloud = CLOUDS[0]
+    admin: bool = False
+    public_fqdn: bool = False
+    write: str = ""
+    server_id: str = AKS_SERVER_ID
     timeout_s: float = 600.0
     drain_s: float = 30.0
     proof: str = "auto"
@@ -232,7 +319,9 @@ def _empty(option: Option) -> UsageError:
     )
 
 
-OTHER_VARIABLES = ("HELM_CANARY_CLUSTER_HOME",)
+# Secrets, which are no options: an option can be seen in the list of processes.
+REGISTRY_VARIABLES = ("HELM_CANARY_REGISTRY_USER", "HELM_CANARY_REGISTRY_PASSWORD")
+OTHER_VARIABLES = ("HELM_CANARY_CLUSTER_HOME", *REGISTRY_VARIABLES)
 MAY_BE_EMPTY = ("approved_by", "comment")
 
 
@@ -244,6 +333,9 @@ def resolve(command: Command, positional: str, texts: Mapping[str, str]) -> Opti
         text = texts.get(option.key, option.default) if command in option.commands else option.default
         parsed[_FIELD.get(option.key, option.key)] = _parse(option, text)
     options = Options(command=command, **parsed)
+    check_azure(options)
+    if command not in RELEASE:
+        return options
     _check_names(options)
     stage = _stage_number(command, positional, options.weights)
     if command in RENDERING:
@@ -262,6 +354,8 @@ _FIELD = {"from": "from_tag", "timeout": "timeout_s", "drain": "drain_s"}
 
 
 def _parse(option: Option, text: str) -> Any:
+    if option.key == "cloud":
+        return _cloud(option, _fit(option, text))
     match option.kind:
         case Kind.TEXT:
             return _fit(option, text) if option.key != "tag" else text
@@ -347,6 +441,60 @@ def _weights(text: str) -> tuple[int, ...]:
             "Give a list such as 10,90,100.",
         )
     return weights
+
+
+def _cloud(option: Option, text: str) -> Cloud:
+    try:
+        return parse_cloud(text)
+    except ValueError as error:
+        raise _wrong(option, text, f"{error}.") from None
+
+
+_ID = r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
+AZURE_NAMES = {
+    "cluster_name": (
+        r"[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?",
+        "A cluster's name has letters, digits, `-` and `_`.",
+    ),
+    "resource_group": (r"[\w().-]{0,89}[\w()-]", "A resource group has letters, digits, `-`, `_`, `.` and brackets."),
+    "subscription": (_ID, "It is the id of the subscription, not its name (`az account show --query id`)."),
+    "client_id": (_ID, "It is the application's (client) id."),
+    "tenant_id": (_ID + r"|[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+", "It is the tenant's id, or one of its domains."),
+    "server_id": (_ID, "It is an application's id."),
+}
+
+
+def check_azure(options: Options) -> None:
+    """Raises UsageError unless the options of AKS are whole and fit each other; they go into addresses as they are."""
+    # Another tool's AZURE_CLIENT_ID is no reason to stop a command that has nothing to do with Azure.
+    used = options.cluster_name or options.command not in RELEASE or options.chart.startswith("oci://")
+    for key, (pattern, should) in AZURE_NAMES.items() if used else ():
+        value = getattr(options, key)
+        if value and not re.fullmatch(pattern, value):
+            raise _wrong(BY_KEY[key], value, should)
+    where = {
+        name: getattr(options, name.replace("-", "_")) for name in ("cluster-name", "resource-group", "subscription")
+    }
+    needed = bool(options.cluster_name or options.resource_group) or options.command is Command.CREDENTIALS
+    missing = [f"--{name}" for name, value in where.items() if not value]
+    if needed and missing:
+        raise UsageError(
+            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing.",
+            "A cluster of AKS is found by its name, its resource group and its subscription.",
+            f"Give {' and '.join(missing)}.",
+        )
+    if options.cluster_name and (options.kubeconfig or options.context):
+        raise UsageError(
+            "--cluster-name was given together with --kubeconfig or --context.",
+            "Each of them says which cluster is meant.",
+            "Leave out one of them.",
+        )
+    if options.admin and not options.cluster_name:
+        raise UsageError(
+            "--admin was given without --cluster-name.", "It is about the credentials of AKS.", "Leave it out."
+        )
+    if options.command is Command.CREDENTIALS and not options.write:
+        raise UsageError("No file was given.", "`credentials` writes a kubeconfig.", "Give --write PATH.")
 
 
 def check_tag(tag: str) -> None:

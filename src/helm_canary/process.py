@@ -17,7 +17,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
-from helm_canary.errors import CanaryError, ToolError, ToolMissingError, ToolTimeoutError, is_away
+from helm_canary.errors import (
+    CanaryError,
+    ToolError,
+    ToolMissingError,
+    ToolTimeoutError,
+    is_away,
+    is_unauthorized,
+)
 from helm_canary.rights import advice, forbidden
 
 GRACE_S = 3.0
@@ -68,12 +75,14 @@ class Processes:
     echo         told of a command that changes something, as a person would type it
     patience_s   how long an API server that has answered once may be away before what only reads fails
     away         told that it is away, in seconds since then
+    renew        asked for other credentials when the API server took none from a command that began then; whether there are any
     """
 
     environment: Mapping[str, str]
     echo: Callable[[str], None] = lambda command: None
     patience_s: float = 0.0
     away: Callable[[float], None] = lambda since_s: None
+    renew: Callable[[float], bool] = lambda began: False
     _running: set[subprocess.Popen[bytes]] = field(default_factory=set)
     # A signal handler may need it while the thread it interrupts holds it.
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -106,8 +115,12 @@ class Processes:
 
     def _attempt(self, arguments: Sequence[str], stdin: str, timeout_s: float, last: bool) -> Completed | None:
         """None where the API server is away and the command is to be run again."""
+        began = time.monotonic()
         try:
             done = self._run_once(arguments, stdin, timeout_s)
+            if done.code != 0 and is_unauthorized(done.stderr) and self.renew(began) and arguments[0] == "kubectl":
+                # Whom nobody knows has written nothing. Of helm's many requests an earlier one may have been let in.
+                done = self._run_once(arguments, stdin, timeout_s)
         except ToolTimeoutError:
             if last:
                 raise

@@ -170,6 +170,7 @@ def error_values(error: CanaryError) -> dict[str, Any]:
         "do-next": error.do_next,
         "details": list(error.details),
         "exit-code": error.exit_code,
+        **({"code": error.code} if error.code else {}),
     }
 
 

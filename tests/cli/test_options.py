@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from helm_canary.__main__ import read_arguments
+from helm_canary.clouds import find_cloud
 from helm_canary.errors import UsageError
 from helm_canary.options import (
     BY_KEY,
     MOVING,
+    RELEASE,
     RENDERING,
     TABLE,
     Command,
@@ -22,6 +24,7 @@ from helm_canary.options import (
     set_paths,
 )
 
+SOME_ID = "11111111-2222-3333-4444-555555555555"
 # A good value for every option, other than its default; and what it becomes.
 VALUES: dict[str, tuple[str, Any]] = {
     "tag": ("17012345678", "17012345678"),
@@ -44,19 +47,36 @@ VALUES: dict[str, tuple[str, Any]] = {
     "comment": ("fine: 100 % 😀", "fine: 100 % 😀"),
     "kubeconfig": ("/tmp/config", "/tmp/config"),
     "context": ("aks", "aks"),
+    "cluster-name": ("aks-shop", "aks-shop"),
+    "resource-group": ("rg-shop", "rg-shop"),
+    "subscription": (SOME_ID, SOME_ID),
+    "auth": ("azure-cli", "azure-cli"),
+    "client-id": (SOME_ID, SOME_ID),
+    "tenant-id": ("acme.example.com", "acme.example.com"),
+    "cloud": ("AzureChinaCloud", find_cloud("china")),
+    "admin": ("true", True),
+    "public-fqdn": ("true", True),
+    "write": ("./config", "./config"),
+    "server-id": (SOME_ID, SOME_ID),
     "timeout": ("90s", 90.0),
     "drain": ("1m", 60.0),
     "proof": ("wait", "wait"),
     "dry-run": ("true", True),
     "output": ("json", "json"),
 }
+ABOUT_A_CLUSTER = ("cluster-name", "resource-group", "subscription", "admin", "public-fqdn")
 FIELDS = {"from": "from_tag", "timeout": "timeout_s", "drain": "drain_s"}
 PAIRS = [(option, command) for option in TABLE for command in option.commands]
 
 
 def needed(command: Command, besides: str) -> dict[str, str]:
-    """The fewest options that the command can do with."""
-    least = {"release": "page"} | ({"tag": "84", "chart": "./page"} if command in RENDERING else {})
+    """The fewest options that the command can do with, and that an option of AKS can."""
+    least = {"release": "page"} if command in RELEASE else {}
+    least |= {"tag": "84", "chart": "./page"} if command in RENDERING else {}
+    if command is Command.CREDENTIALS or (besides in ABOUT_A_CLUSTER and command in RELEASE):
+        least |= {name: VALUES[name][0] for name in ABOUT_A_CLUSTER[:3]}
+    if command is Command.CREDENTIALS:
+        least["write"] = "./config"
     return {name: value for name, value in least.items() if name != besides}
 
 
@@ -268,3 +288,57 @@ PATHS = {
 def test_a_set_line_is_read_as_helm_reads_it(line: str, paths: list[tuple[str, ...]]) -> None:
     """The keys of a `--set`, with helm's escapes, lists and indices."""
     assert set_paths(line) == paths
+
+
+IDS = {"subscription": SOME_ID, "resource_group": "rg-shop", "cluster_name": "aks-shop", "release": "page"}
+WRONG_FOR_AKS = {
+    "no group": {"resource_group": ""},
+    "no subscription": {"subscription": ""},
+    "no name": {"cluster_name": ""},
+    "a subscription's name": {"subscription": "Pay as you go"},
+    "a path in the name": {"cluster_name": "aks/../x"},
+    "a tenant's display name": {"tenant_id": "Acme Inc."},
+    "a client's name": {"client_id": "deployer"},
+    "a kubeconfig as well": {"kubeconfig": "/tmp/config"},
+    "a context as well": {"context": "aks"},
+    "no such cloud": {"cloud": "azure"},
+    "a cloud without TLS": {"cloud": "authority=http://x,management=https://y"},
+    "an unknown endpoint": {"cloud": "china,graph=https://x"},
+    "no such auth": {"auth": "password"},
+}
+
+
+@pytest.mark.parametrize("texts", WRONG_FOR_AKS.values(), ids=WRONG_FOR_AKS)
+def test_options_of_aks_that_do_not_fit_are_found_first(texts: dict[str, str]) -> None:
+    """What cannot be sent to Azure as it is, or says two things, is wrong usage: nobody was asked by then."""
+    with pytest.raises(UsageError):
+        resolve(Command.STATUS, "", IDS | texts)
+
+
+def test_admin_alone_is_wrong() -> None:
+    """--admin without a cluster of AKS has no meaning that could be guessed."""
+    with pytest.raises(UsageError):
+        resolve(Command.STATUS, "", {"release": "page", "admin": "true"})
+
+
+def test_variables_of_other_azure_tools_stop_nothing() -> None:
+    """A job that sets AZURE_SUBSCRIPTION_ID for another tool is no user of AKS here, however odd the value."""
+    options = read(Command.STATUS, {"release": "page"}, {"AZURE_SUBSCRIPTION_ID": "odd one", "AZURE_CLIENT_ID": "$(x)"})
+
+    assert options.cluster_name == ""
+
+
+@pytest.mark.parametrize(("text", "authority", "scope", "audience"), [
+    ("public", "https://login.microsoftonline.com", "https://management.azure.com/.default", "api://AzureADTokenExchange"),
+    ("AzureUSGovernment", "https://login.microsoftonline.us", "https://management.core.usgovcloudapi.net/.default",
+     "api://AzureADTokenExchangeUSGov"),
+    ("china,authority=https://login.chinacloudapi.cn", "https://login.chinacloudapi.cn",
+     "https://management.chinacloudapi.cn/.default", "api://AzureADTokenExchangeChina"),
+    ("authority=https://login.local,management=https://arm.local,audience=api://x", "https://login.local",
+     "https://arm.local/.default", "api://x"),
+])  # fmt: skip
+def test_a_cloud_is_a_name_or_endpoints(text: str, authority: str, scope: str, audience: str) -> None:
+    """By any name that Azure's tools use; endpoints replace what the named cloud, or the public one, has."""
+    cloud = resolve(Command.STATUS, "", IDS | {"cloud": text}).cloud
+
+    assert (cloud.authority, cloud.scope, cloud.audience) == (authority, scope, audience)

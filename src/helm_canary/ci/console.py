@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TextIO
 
@@ -18,6 +19,7 @@ class Console:
 
     stream: TextIO = field(default_factory=lambda: sys.stderr)
     terminal_width: int = 200
+    hide: Callable[[str], str] = str
     _live: bool = False
     _said: str = ""
     _said_at: float = 0.0
@@ -28,7 +30,7 @@ class Console:
 
     def line(self, text: str) -> None:
         self._clear()
-        print(harmless(text), file=self.stream, flush=True)
+        print(harmless(self.hide(text)), file=self.stream, flush=True)
 
     def plan(self, plan: Plan) -> None:
         self.line(plan_text(plan))
@@ -41,7 +43,9 @@ class Console:
         """A live line on a terminal; in a log a line when the detail changes, and every half minute."""
         text = f"  waiting {since_s:.0f} s for {what}: {detail}"
         if self._terminal:
-            print("\r\x1b[2K" + harmless(text)[: self.terminal_width - 1], end="", file=self.stream, flush=True)
+            print(
+                "\r\x1b[2K" + harmless(self.hide(text))[: self.terminal_width - 1], end="", file=self.stream, flush=True
+            )
             self._live = True
         elif detail != self._said or since_s - self._said_at >= REPEAT_AFTER_S or since_s < self._said_at:
             self._said, self._said_at = detail, since_s

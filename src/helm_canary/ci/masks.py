@@ -1,0 +1,58 @@
+"""What must not be read in a log: told to the CI, which replaces it everywhere, and replaced in what we print ourselves."""
+
+from __future__ import annotations
+
+import base64
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TextIO
+
+# A CI refuses to mask, or masks half of the log, when the text is as short as a word.
+SHORTEST = 8
+INSTEAD = "***"
+
+
+@dataclass
+class Masks:
+    """The secrets of this run. Thread-safe: tokens are renewed aside."""
+
+    environment: Mapping[str, str] = field(repr=False)
+    stream: TextIO = field(default_factory=lambda: sys.stderr)
+    _known: dict[str, None] = field(default_factory=dict, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, secret: str) -> None:
+        """Mask a secret, line by line, and as base64 as it goes into headers."""
+        lines = [line.strip() for line in secret.splitlines()]
+        encoded = base64.b64encode(secret.encode(errors="replace")).decode()
+        for text in (*lines, encoded):
+            if len(text) < SHORTEST or text.startswith("-----"):
+                continue
+            with self._lock:
+                new = text not in self._known
+                self._known[text] = None
+            if new:
+                self._tell(text)
+
+    def hide(self, text: str) -> str:
+        """A text without any secret; the longest first, as one may be part of another."""
+        with self._lock:
+            known = sorted(self._known, key=len, reverse=True)
+        for secret in known:
+            text = text.replace(secret, INSTEAD)
+        return text
+
+    def _tell(self, text: str) -> None:
+        command = ""
+        if self.environment.get("GITHUB_ACTIONS") == "true":
+            command = "::add-mask::" + _escaped(text, "%25")
+        elif self.environment.get("TF_BUILD", "").lower() == "true":
+            command = "##vso[task.setsecret]" + _escaped(text, "%AZP25")
+        if command:
+            print(command, file=self.stream, flush=True)
+
+
+def _escaped(text: str, percent: str) -> str:
+    return text.replace("%", percent).replace("\r", "%0D").replace("\n", "%0A")
