@@ -7,7 +7,7 @@ PY := $(BIN)/python
 READY := .venv/ready
 # The longest that one test may take; the cluster is built before the first one, so it does not count.
 TEST_LIMIT_S := 900
-PYTEST := $(PY) -m pytest --timeout=$(TEST_LIMIT_S)
+PYTEST := $(PY) -m pytest --timeout=$(TEST_LIMIT_S) --durations=25
 MYPY := $(PY) -m mypy
 
 .PHONY: help demo test test-all lint format types chart generate bench chaos cluster-up cluster-down cluster-for-tests clean
