@@ -159,6 +159,7 @@ def test_ctrl_c_leaves_nothing(cluster: Cluster) -> None:
 
 
 @pytest.mark.cluster
+@pytest.mark.matrix
 def test_the_whole_demo(cluster: Cluster, tmp_path: Path) -> None:
     """Seven stages, a bad version and its rollback: nothing lost, exit code 0, and a picture of it."""
     process = _start(YES="1")

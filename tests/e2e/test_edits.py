@@ -121,10 +121,7 @@ EDITS: Mapping[str, Edit] = {
 }
 STAGE, ROLLBACK = "stage", "rollback"
 # (edit, at, what follows): each row of the default run goes side by side.
-DEFAULT = (
-    (("weights", 2, STAGE), ("production's image", 2, STAGE)),
-    (("no VirtualService", 2, STAGE), ("production restarted", 6, STAGE)),
-)
+DEFAULT: tuple[tuple[tuple[str, int, str], ...], ...] = ((("weights", 2, STAGE), ("no VirtualService", 2, STAGE)),)
 Case = tuple[str, int, str]
 
 

@@ -156,6 +156,7 @@ def test_a_production_that_is_never_ready_at_promote(lab: Lab, ledger: Ledger) -
     lab.delete(service.namespace)
 
 
+@pytest.mark.matrix
 def test_a_production_that_crashes_while_watched(lab: Lab, ledger: Ledger) -> None:
     """Exit 4 at stage 6: the canary has the traffic again, the record says promote; stage 6 and rollback still work.
 
@@ -198,6 +199,7 @@ def _pods(service: Service, track: str) -> list[str]:
 PATIENT = {"pod": {"livenessProbe": {"failureThreshold": 100}}}
 
 
+@pytest.mark.matrix
 def test_a_canary_that_breaks_at_90_percent(lab: Lab, ledger: Ledger) -> None:
     """With 1 of 2 production pods Ready the rollback moves at once and says so in numbers; nothing is lost after that."""
     service = lab.service(values=PATIENT)

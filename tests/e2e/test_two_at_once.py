@@ -220,7 +220,8 @@ def test_old_pipelines_change_nothing(fresh: Service, ledger: Ledger) -> None:
         assert fresh.snapshot() == before
 
 
-@pytest.mark.parametrize("namespaces", [2, pytest.param(1, marks=pytest.mark.matrix)])
+@pytest.mark.matrix
+@pytest.mark.parametrize("namespaces", [2, 1])
 def test_two_services_do_not_meet(lab: Lab, ledger: Ledger, namespaces: int) -> None:
     """Two services that are released at the same time, in one namespace or in two, wait for nothing of each other."""
     one = lab.service()
