@@ -29,6 +29,7 @@ from helm_canary.rights import advice, forbidden
 
 GRACE_S = 3.0
 RETRY_S = 1.0
+UNKNOWN_KIND = "the server doesn't have a resource type"
 # To end helm, say where the traffic is and release the Lease. A CI gives a cancelled step little more than five seconds in all.
 AFTER_INTERRUPT_S = 4.0
 LEAST_S = 0.3
@@ -88,6 +89,7 @@ class Processes:
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _until: float = math.inf
     _answered: bool = False
+    _worked: set[tuple[str, ...]] = field(default_factory=set)
     _starting: bool = False
     _cancelled: CanaryError | None = None
 
@@ -109,6 +111,8 @@ class Processes:
                 time.sleep(RETRY_S)
         # What does not ask the API server, such as `helm version`, says nothing of it.
         self._answered = self._answered or (done.code == 0 and arguments[0] == "kubectl" and "get" in arguments)
+        if done.code == 0:
+            self._worked.add(tuple(arguments))
         if check and done.code != 0:
             raise tool_error(arguments, done)
         return done
@@ -125,7 +129,9 @@ class Processes:
             if last:
                 raise
             return None
-        return None if not last and done.code != 0 and is_away(done.stderr) else done
+        # An API server that has just started does not know its custom resources yet.
+        starts = tuple(arguments) in self._worked and UNKNOWN_KIND in done.stderr
+        return None if not last and done.code != 0 and (starts or is_away(done.stderr)) else done
 
     def _run_once(self, arguments: Sequence[str], stdin: str, timeout_s: float) -> Completed:
         timeout_s = min(timeout_s, max(self._until - time.monotonic(), LEAST_S))

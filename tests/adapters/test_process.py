@@ -378,3 +378,21 @@ def test_another_namespace_is_asked_for_by_name() -> None:
 def test_no_signal_is_left_changed() -> None:
     """Importing and running changes no signal handler of the program."""
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_an_api_server_that_has_just_started_is_waited_for(tmp_path: Path) -> None:
+    """A kind that it had before is not missing; one that it never had is told at once."""
+    kubectl, turn = tmp_path / "kubectl", tmp_path / "turn"
+    unknown = 'error: the server doesn\'t have a resource type "virtualservices"'
+    kubectl.write_text(
+        f'#!/bin/sh\nn=$(cat {turn}); echo $((n + 1)) >{turn}\n[ "$2" = pods ] && exit 0\n'
+        f"if [ $n = 2 ] || [ $2 = never ]; then echo "{unknown}" >&2; exit 1; fi\necho answer $n\n"
+    )
+    kubectl.chmod(0o755)
+    turn.write_text("0")
+    patient = Processes(environment={**ENVIRONMENT, "PATH": f"{tmp_path}:{ENVIRONMENT['PATH']}"}, patience_s=60)
+    patient.run(["kubectl", "get", "pods"])
+    assert patient.run(["kubectl", "get", "routes"]).stdout == "answer 1\n"
+    assert patient.run(["kubectl", "get", "routes"]).stdout == "answer 3\n"
+    with pytest.raises(ToolError, match="failed with exit code 1"):
+        patient.run(["kubectl", "get", "never"])

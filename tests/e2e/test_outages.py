@@ -21,9 +21,8 @@ AWAY_S = 8.0
 LATE, RELEASE = Release("83", "late"), Release("83", "84")
 
 
-@pytest.mark.parametrize(
-    "line", [r"waiting .* for canary to be Ready", pytest.param(r"\$ helm upgrade", marks=pytest.mark.matrix)]
-)
+@pytest.mark.matrix
+@pytest.mark.parametrize("line", [r"waiting .* for canary to be Ready", r"\$ helm upgrade"])
 def test_the_api_server_is_away_for_a_while(lab: Lab, ledger: Ledger, line: str) -> None:
     """Gone in a wait, or while Helm writes, and back: the command waits for it, says so, and arrives without a loss."""
     service = lab.service()
