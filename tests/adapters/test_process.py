@@ -386,7 +386,7 @@ def test_an_api_server_that_has_just_started_is_waited_for(tmp_path: Path) -> No
     unknown = 'error: the server doesn\'t have a resource type "virtualservices"'
     kubectl.write_text(
         f'#!/bin/sh\nn=$(cat {turn}); echo $((n + 1)) >{turn}\n[ "$2" = pods ] && exit 0\n'
-        f"if [ $n = 2 ] || [ $2 = never ]; then echo "{unknown}" >&2; exit 1; fi\necho answer $n\n"
+        f"if [ $n = 2 ] || [ $2 = never ]; then echo {unknown!r} >&2; exit 1; fi\necho answer $n\n"
     )
     kubectl.chmod(0o755)
     turn.write_text("0")
