@@ -383,10 +383,11 @@ def test_no_signal_is_left_changed() -> None:
 def test_an_api_server_that_has_just_started_is_waited_for(tmp_path: Path) -> None:
     """A kind that it had before is not missing; one that it never had is told at once."""
     kubectl, turn = tmp_path / "kubectl", tmp_path / "turn"
-    unknown = 'error: the server doesn\'t have a resource type "virtualservices"'
+    said = tmp_path / "said"
+    said.write_text("error: the server doesn't have a resource type")
     kubectl.write_text(
         f'#!/bin/sh\nn=$(cat {turn}); echo $((n + 1)) >{turn}\n[ "$2" = pods ] && exit 0\n'
-        f"if [ $n = 2 ] || [ $2 = never ]; then echo {unknown!r} >&2; exit 1; fi\necho answer $n\n"
+        f"if [ $n = 2 ] || [ $2 = never ]; then cat {said} >&2; exit 1; fi\necho answer $n\n"
     )
     kubectl.chmod(0o755)
     turn.write_text("0")
