@@ -58,12 +58,13 @@ class Holder:
 
 @dataclass(frozen=True, kw_only=True)
 class _Seen:
-    """The object as it was last seen. `version` empty: there is none."""
+    """The object as it was last seen. `version` empty: there is none. `last`: who held it last, whether or not it still does."""
 
     version: str = ""
     uid: str = ""
     transitions: int = 0
     holder: Holder | None = None
+    last: Holder | None = None
 
 
 @dataclass
@@ -86,6 +87,7 @@ class Lease:
     lost: threading.Event = field(default_factory=threading.Event)
     _seen: _Seen = field(default_factory=lambda: _Seen())
     _held: bool = False
+    _taken: int = 0
     _done: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _thread: threading.Thread | None = None
@@ -105,7 +107,7 @@ class Lease:
         """Hold it from now on, whoever held it when `look` was called; False where somebody was quicker. Raises ToolError."""
         if not self._write(self.identity, self._seen.transitions + 1):
             return False
-        self._held = True
+        self._held, self._taken = True, self._seen.transitions
         self._thread = threading.Thread(target=self._renew_for_ever, daemon=True)
         self._thread.start()
         return True
@@ -121,7 +123,9 @@ class Lease:
     def raise_if_lost(self) -> None:
         """Raises LeaseLostError where another holder was seen."""
         if self.lost.is_set():
-            raise lost_error(self._seen.holder)
+            # Whoever took it may have done its work and let it go by now.
+            taken = self._seen.transitions != self._taken
+            raise lost_error(self._seen.holder or (self._seen.last if taken else None))
 
     def give_up(self) -> None:
         """Let others have it. Best effort: a Lease that stays held is dead in half a minute.
@@ -196,13 +200,12 @@ class Lease:
 def _read(thing: Mapping[str, Any]) -> _Seen:
     spec, metadata = thing.get("spec") or {}, thing["metadata"]
     notes = metadata.get("annotations") or {}
-    identity, holder = str(spec.get("holderIdentity") or ""), None
-    if identity:
-        said = {key: str(notes.get(f"{NOTES}/{key}", "")) for key in ("command", "who", "run")}
-        holder = Holder(identity=identity, renewed=str(spec.get("renewTime") or ""), **said)
+    identity = str(spec.get("holderIdentity") or "")
+    said = {key: str(notes.get(f"{NOTES}/{key}", "")) for key in ("command", "who", "run")}
+    last = Holder(identity=identity, renewed=str(spec.get("renewTime") or ""), **said)
     transitions = int(spec.get("leaseTransitions") or 0)
     version, uid = str(metadata["resourceVersion"]), str(metadata["uid"])
-    return _Seen(version=version, uid=uid, transitions=transitions, holder=holder)
+    return _Seen(version=version, uid=uid, transitions=transitions, holder=last if identity else None, last=last)
 
 
 def lost_error(holder: Holder | None) -> LeaseLostError:

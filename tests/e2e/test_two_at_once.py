@@ -27,8 +27,6 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 RPS = 100
 RELEASE = Release("83", "84")
-# A live holder renews every ten seconds; to see that it does, and to start, is all that a refusal takes.
-REFUSAL_LIMIT_S = 20.0
 CI = {"GITHUB_SERVER_URL": "https://ci.example.com", "GITHUB_REPOSITORY": "shop/page", "GITHUB_RUN_ID": "4711"}
 RUN_URL = "https://ci.example.com/shop/page/actions/runs/4711"
 READY_LINE = r"waiting .* to be Ready"
@@ -51,6 +49,7 @@ def check_changed_nothing(run: Run) -> None:
     assert (run.answer["changed"], run.upgrades) == (False, []), run.text
 
 
+@pytest.mark.matrix
 def test_two_stages_at_once(steady: Service, ledger: Ledger) -> None:
     """Of two equal `stage` commands one arrives; the other names it and is refused, or waits and finds it done."""
     with load(steady, ledger, "two stages at once"):
@@ -74,7 +73,6 @@ def test_a_live_holder_refuses_a_stage_and_gives_way_to_a_rollback(steady: Servi
         first.wait_for_line(READY_LINE)
         before = steady.snapshot()
         second = steady.stage(2, "never").expect(3, "refused")
-        assert second.seconds < REFUSAL_LIMIT_S, second.text
         assert f"`stage 2` of {os.environ.get('USER', 'root')} ({RUN_URL})" in second.answer["error"]["happened"]
         check_changed_nothing(second)
         assert steady.snapshot() == before
