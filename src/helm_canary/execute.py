@@ -43,15 +43,9 @@ from helm_canary.errors import (
     ToolError,
 )
 from helm_canary.guard import Difference, compare, unwanted
-from helm_canary.helm import (
-    Stored,
-)
+from helm_canary.helm import Stored
 from helm_canary.holding import Holding, PlanAnewError
-from helm_canary.manifest import (
-    Object,
-    parse_objects,
-    reference,
-)
+from helm_canary.manifest import Object, parse_objects, reference
 from helm_canary.options import Options
 from helm_canary.outcome import Outcome, describe_traffic, is_healthy, traffic_of
 from helm_canary.ports import Clock, ClusterPort, HelmPort, Reporter
