@@ -27,7 +27,7 @@ from helm_canary.lease import Lease
 from helm_canary.manifest import Shape, check_values
 from helm_canary.options import Command, Options
 from helm_canary.outcome import Outcome
-from helm_canary.ports import Reporter
+from helm_canary.ports import Clock, Reporter
 from helm_canary.process import Connection, Processes, shown_command
 from helm_canary.proxies import Proxies
 from helm_canary.reading import Reading
@@ -126,7 +126,7 @@ def _wire(options: Options, edge: Edge) -> tuple[Options, Execution, Requests]:
 
     helm, clock, by = _helm(options, edge, connection), _SystemClock(), _provenance(options, edge.environment)
     cluster = Cluster(processes=edge.processes, connection=connection)
-    holding = _holding(options, edge, connection, helm, by)
+    holding = _holding(options, edge, connection, helm, clock, by)
     reading = Reading(
         options=options,
         helm=helm,
@@ -154,7 +154,7 @@ def _wire(options: Options, edge: Edge) -> tuple[Options, Execution, Requests]:
     return options, execution, requests
 
 
-def _holding(options: Options, edge: Edge, connection: Connection, helm: Helm, by: Provenance) -> Holding:
+def _holding(options: Options, edge: Edge, connection: Connection, helm: Helm, clock: Clock, by: Provenance) -> Holding:
     stage = f" {options.stage}" if options.command is Command.STAGE else ""
     lease = Lease(
         processes=edge.processes,
@@ -168,7 +168,7 @@ def _holding(options: Options, edge: Edge, connection: Connection, helm: Helm, b
     return Holding(
         lease=lease,
         helm=helm,
-        clock=_SystemClock(),
+        clock=clock,
         report=edge.report,
         takes_over=options.command is Command.ROLLBACK,
         now=lambda: datetime.now(timezone.utc),

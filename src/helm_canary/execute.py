@@ -95,6 +95,7 @@ class Execution:
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4))
     _prepared: _Prepared | None = None
     _written: _Written | None = None
+    _overwrites: bool = False
 
     # --- commands ----------------------------------------------------------------------------------------------------
 
@@ -219,6 +220,7 @@ class Execution:
         return error
 
     def _carry_out(self, made: Plan, wanted: Wanted, facts: Facts) -> Outcome:
+        self._overwrites = made.overwrites
         for number, step in enumerate(made.steps, start=1):
             self.report.step(number, len(made.steps), step)
             self._prepare(made.steps[number - 1 :])
@@ -349,7 +351,7 @@ class Execution:
         if waited or _with_live_replicas(asked, facts) != step:
             return self._guarded(asked, facts)
         found = unwanted(differing, step, self.reading.known_shape, self.options.allow)
-        if found and not self.reading.goes_back:
+        if found and not self._overwrites:
             raise _too_much(step, found)
         for difference in found:
             self.report.note(f"Overwrites {difference}")

@@ -89,7 +89,9 @@ def _is_meant(difference: Difference, step: Upgrade, shape: Shape, allowed: Sequ
         case Change.INSTALL:
             return difference.where in allowed and not difference.where.startswith("Deployment/")
         case Change.WEIGHT:
-            return difference.where == f"VirtualService/{shape.route}" and bool(WEIGHT_PATH.match(difference.path))
+            missing = difference.would == "created"  # deleted by another hand: it is written again with its weights
+            is_weight = missing or bool(WEIGHT_PATH.match(difference.path))
+            return difference.where == f"VirtualService/{shape.route}" and is_weight
         case Change.SCALE:
             assert step.track is not None
             return difference.where == f"Deployment/{shape.deployment(step.track)}" and difference.would != "deleted"

@@ -18,6 +18,7 @@ from typing import Any
 from helm_canary.core.model import Provenance
 from helm_canary.errors import CanaryError, RefusedError, ToolError
 from helm_canary.process import Connection, Processes
+from helm_canary.rights import advice, forbidden
 
 DURATION_S = 30
 RENEW_S = 10.0
@@ -26,7 +27,6 @@ TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 NOTES = "helm-canary.io"
 # What kubectl says where somebody else wrote, made or deleted the object since it was seen.
 OVERTAKEN = ("Conflict", "AlreadyExists", "NotFound", "object has been modified", "already exists", "not found")
-RULE = '{apiGroups: ["coordination.k8s.io"], resources: ["leases"], verbs: ["get", "create", "update"]}'
 
 
 class LeaseLostError(RefusedError):
@@ -229,8 +229,9 @@ def held_error(holder: Holder) -> RefusedError:
 
 def _not_written(stderr: str) -> ToolError:
     means, do_next = "The message below is kubectl's own.", "Run the same command again."
-    if "forbidden" in stderr:
+    missing = forbidden(stderr)
+    if missing:
         means = "The account may not. The Lease keeps two commands from changing one release at the same time."
-        do_next = f"Add this rule to its Role: {RULE}"
+        do_next = advice(missing)
     happened = "The Lease of this release cannot be written."
     return ToolError(happened, means, do_next, tuple(stderr.strip().splitlines()), stderr=stderr)

@@ -79,6 +79,7 @@ def observe(
         production=production,
         canary=canary,
         asked=asked,
+        route_missing=newest is not None and route is None,
         hpa=_has_autoscaler(live, shape),
         record=record,
         edits=(*edits, *(canary_edits if canary.replicas else ()), *_route_edits(newest, route, asked, shape)),

@@ -51,7 +51,7 @@ from helm_canary.options import Command, Options
 from helm_canary.ports import Clock, ClusterPort, HelmPort, LeasePort, ProxiesPort, Reporter, RequestsPort
 from helm_canary.record import from_values, release_values, to_text
 from helm_canary.rendering import Rendered, read_rendered
-from helm_canary.waits import Waits
+from helm_canary.waits import Waits, proof_where_all_agree
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,10 +268,9 @@ class Reading:
             str(pod): "no answer" if found is None else " and ".join(map(str, found)) or "no route"
             for pod, found in answers.items()
         }
-        everyone = self.proxies.everywhere and bool(answers)
-        if not everyone or any(found != frozenset({asked}) for found in answers.values()):
+        if not answers or any(found != frozenset({asked}) for found in answers.values()):
             return shown, "unproven"
-        return shown, "gateways" if "mesh" in self.known_shape.gateways else "proven"
+        return shown, proof_where_all_agree(self.proxies, self.known_shape)
 
     @property
     def goes_back(self) -> bool:

@@ -165,7 +165,11 @@ class Waits:
             silent = [str(pod) for pod, found in answers.items() if found is None]
             other = {str(pod): found for pod, found in answers.items() if found not in (None, frozenset({split}))}
             if not other and not silent:
-                self._weaken(self._seen())
+                if not self.proxies.everywhere:
+                    self.say_once(
+                        "Gateway pods in other namespaces may not be listed: whether there are any is not known."
+                    )
+                self._weaken(proof_where_all_agree(self.proxies, self.shape))
                 return True
             if not other and waited > self.drain_s:
                 return self._leave_out(silent, len(answers))
@@ -174,13 +178,6 @@ class Waits:
             if other and waited > self.timeout_s:
                 raise _not_in_force(split, _who_differs(other, silent), waited)
             self.clock.sleep(POLL_S)
-
-    def _seen(self) -> str:
-        """How good a proof it is that every gateway pod which was found agrees."""
-        if not self.proxies.everywhere:
-            self.say_once("Gateway pods in other namespaces may not be listed: whether there are any is not known.")
-            return "unproven"
-        return "gateways" if "mesh" in self.shape.gateways else "proven"
 
     def _leave_out(self, silent: list[str], asked: int) -> bool:
         self.say_once(f"No answer from {', '.join(silent)}: left out of the proof.")
@@ -285,6 +282,13 @@ class Waits:
             "Look at the pod below.",
             self._description(live, step.track),
         )
+
+
+def proof_where_all_agree(proxies: ProxiesPort, shape: Shape) -> str:
+    """How good a proof it is that every gateway pod which was found agrees."""
+    if not proxies.everywhere:
+        return "unproven"
+    return "gateways" if "mesh" in shape.gateways else "proven"
 
 
 def fewest(answers: Answers) -> dict[Track, int]:

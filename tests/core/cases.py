@@ -87,6 +87,7 @@ def read(name: str, case: dict[str, Any]) -> Case:
         production=track(str(live["production"])),
         canary=track(str(live["canary"])),
         asked=split(str(live["weights"])),
+        route_missing=given["installed"] and str(live["weights"]) == "none",
         hpa=given["hpa"],
         record=record(str(case.get("record", "none")), given),
         edits=tuple(Edit(**edit) for edit in given["edits"]),

@@ -127,6 +127,7 @@ def observe(world: World) -> Observed:
         production=seen(Track.PRODUCTION),
         canary=seen(Track.CANARY),
         asked=world.asked,
+        route_missing=world.installed and world.asked is None,
         hpa=world.hpa,
         record=world.record,
     )

@@ -43,8 +43,8 @@ SUBSETS = [{"name": name, "labels": {"canary": value}} for name, value in (("pro
 class Edit:
     """What a hand does at these stages.
 
-    refused   what the refusal of the next stage names; empty: the stage keeps the edit and arrives
-    told      what `rollback` says that it overwrites
+    refused   what the refusal of the next stage names; empty: the stage keeps or mends the edit and arrives
+    told      what `rollback`, or a stage that mends, says that it overwrites
     replicas  production's from then on; `canary`: the canary's where it has more
     breaks    requests are lost from then on until a command has mended it
     """
@@ -86,8 +86,7 @@ EDITS: Mapping[str, Edit] = {
     "no VirtualService": Edit(
         delete("virtualservice", ROUTE),
         (2, 3, 4, 5, 6),
-        (f"VirtualService/{ROUTE}: not there, not ", "rollback"),
-        (f"VirtualService/{ROUTE}: not there",),
+        told=(f"VirtualService/{ROUTE}: not there",),
         breaks=True,
     ),
     "another setting of the VirtualService": Edit(
@@ -203,7 +202,12 @@ class _Story:
     def _kept(self, traffic: Traffic) -> None:
         if not self.edit.breaks:
             traffic.mark(f"{self.at} -> {self.at + 1}")
-        self.service.stage(self.at + 1, "84").expect(0, "done")
+        started = self.service.start_stage(self.at + 1, "84")
+        if self.edit.breaks and self.edit.told:
+            wait_until_proven(started)
+            traffic.mark(f"{self.at} -> {self.at + 1}, mended")
+        run = started.end().expect(0, "done")
+        _expect_named(run, tuple(f"Overwrites .*{text}" for text in self.edit.told))
         traffic.mark("after the stage")
         state = self._release().at(self.at + 1)
         assert self.service.tracks() == (state.production, state.canary)
@@ -223,6 +227,50 @@ class _Story:
     def _release(self) -> Release:
         canary = max(self.edit.replicas, self.edit.canary)
         return replace(RELEASE, replicas=self.edit.replicas, canary_replicas=(2, canary, canary))
+
+
+AT_REST: Mapping[str, Edit] = {
+    "weights": Edit(weights(50, 50), told=("the weights", "50/50"), breaks=True),
+    "image": Edit(set_image("production", "85"), told=("productpage", "85")),
+    "no VirtualService": Edit(delete("virtualservice", ROUTE), told=("VirtualService", "not there"), breaks=True),
+}
+INSTALLED, ROLLED_BACK = "installed", "rolled back"
+RESTS = ((("image", INSTALLED), ("no VirtualService", ROLLED_BACK)),)
+MORE_RESTS = (
+    (("weights", INSTALLED), ("weights", ROLLED_BACK)),
+    (("no VirtualService", INSTALLED), ("image", ROLLED_BACK)),
+)
+
+
+@pytest.mark.parametrize(
+    "cases", [*RESTS, *(pytest.param(row, marks=pytest.mark.matrix) for row in MORE_RESTS)], ids=repr
+)
+def test_an_edit_while_no_release_is_under_way(lab: Lab, ledger: Ledger, cases: tuple[tuple[str, str], ...]) -> None:
+    """After the first installation `stage 1` of its tag puts back what a hand changed, after a rollback `rollback` does."""
+
+    def edit_one(case: tuple[str, str]) -> None:
+        name, where = case
+        edit, service = AT_REST[name], lab.service()
+        service.install("83")
+        if where == ROLLED_BACK:
+            service.stage(2, "84").expect(0, "done")
+            service.rollback().expect(0, "done")
+        broken = "until the next command has mended it"
+        with Traffic(service.cluster, service.host, rps=RPS) as traffic:
+            traffic.mark(broken if edit.breaks else "the edit")
+            edit.hand(service)
+            started = service.start_stage(1, "83") if where == INSTALLED else service.start("rollback")
+            if edit.breaks:
+                wait_until_proven(started)
+            traffic.mark("put back")
+            run = started.end().expect(0, "done")
+            _expect_named(run, tuple(f"Overwrites .*{text}" for text in edit.told))
+            state = RELEASE.at(1) if where == INSTALLED else RELEASE.rolled_back
+            service.check(state)
+            settle(traffic, ledger, f"{where}, then {name}", apart=(BEFORE, broken) if edit.breaks else ())
+        lab.delete(service.namespace)
+
+    side_by_side(cases, edit_one)
 
 
 def _expect_named(run: Run, named: tuple[str, ...]) -> None:

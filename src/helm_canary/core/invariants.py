@@ -147,8 +147,8 @@ def _check_watched(observed: Observed, plan: Plan) -> Iterator[Violation]:
         match step:
             case Watch(track=Track.PRODUCTION):
                 watched = True
-            case Upgrade(change=Change.WEIGHT):
-                watched = False
+            case Upgrade(change=Change.WEIGHT) if number > 0 or observed.asked is not None:
+                watched = False  # but not by weights that are written again where the VirtualService was deleted
             case _:
                 pass
         if isinstance(step, Upgrade) and step.record.direction in (Direction.FORWARD, Direction.FINISHED):

@@ -223,7 +223,8 @@ class Observed:
     revision     newest Helm revision, 0 where there is none
     applied      Helm says that the newest revision was applied whole; else the record may be one write ahead
     written_replicas  production's replicas as the newest revision rendered them
-    asked        the weights that the VirtualService asks; None: there is no VirtualService
+    asked        the weights that the VirtualService asks; None: there is none, or its routes do not agree
+    route_missing  there is no VirtualService: nothing reaches the service
     hpa          an autoscaler owns production's replicas
     edits        differences that other hands made
     obstacles    why no stage may be planned at all: rival routes, a service without an HTTP port
@@ -238,6 +239,7 @@ class Observed:
     production: TrackState = TrackState(version=None)
     canary: TrackState = TrackState(version=None)
     asked: Split | None = None
+    route_missing: bool = False
     hpa: bool = False
     record: Record | None = None
     edits: tuple[Edit, ...] = ()
@@ -374,7 +376,8 @@ class Plan:
 
     `goal` is the stage that is reached with it, None for a rollback; `because` says in one sentence why the plan is
     what it is, above all why it is empty; `notes` are facts a person should know (capacity, shared changes that stay,
-    overwritten edits).
+    overwritten edits). `overwrites`: what other hands changed is taken back and named; otherwise a step that would do so is
+    refused.
     """
 
     steps: tuple[Step, ...]
@@ -382,6 +385,7 @@ class Plan:
     goal: Stage | None
     because: str
     notes: tuple[str, ...] = ()
+    overwrites: bool = False
 
     @property
     def upgrades(self) -> Iterator[Upgrade]:

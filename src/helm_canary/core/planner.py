@@ -221,6 +221,9 @@ def _plan_stage(observed: Observed, wanted: WantedStage) -> Plan | Refusal:
     stage, version, record = stages[wanted.number - 1], wanted.version, _standing(observed)
     if not _is_installed(observed, version):
         return _plan_first(observed, wanted, stage)
+    only = record is not None and record.previous is None and record.new == version
+    if record is not None and only and wanted.number == 1 and _is_disturbed(observed, version):
+        return _plan_restored(observed, wanted, record, stage)
     if record is not None and record.new == version and _is_under_way_or_finished(record):
         if not (observed.shared and record.direction is Direction.FINISHED and observed.applied):
             return _plan_under_way(observed, wanted, record)
@@ -335,12 +338,12 @@ def _plan_under_way(observed: Observed, wanted: WantedStage, record: Record) -> 
         return _already_past(observed, stage, record)
     if stage.number > reached.number + 1:
         return _refuse_skipped(record, stage, reached, stages[reached.number])
-    before = stages[max(stage.number - 2, 0)]
+    before, found, observed = stages[max(stage.number - 2, 0)], observed, _with_route(observed, record)
     strange = _differences(observed, record, (before, stage))
     # The next move may have begun: then what is strange here is right there.
     begun = stage.number == reached.number < toward.number and not _differences(observed, record, (stage, toward))
     if strange and begun:
-        return _already_past(observed, stage, record)
+        return _already_past(found, stage, record)
     # The record may be one write ahead: then the move before was not completed.
     if strange and stage.number == reached.number + 1 and _is_inside_move_to(observed, record, reached):
         return _refuse_unfinished(record, reached, strange)
@@ -348,7 +351,7 @@ def _plan_under_way(observed: Observed, wanted: WantedStage, record: Record) -> 
         return _refuse_different(observed, record, before, strange)
     if observed.obstacles:
         return _refuse_obstacles(observed)
-    return _move(observed, wanted, record, before, stage)
+    return _move(found, wanted, record, before, stage)
 
 
 def _is_inside_move_to(observed: Observed, record: Record, stage: Stage) -> bool:
@@ -399,10 +402,14 @@ def _move(observed: Observed, wanted: WantedStage, record: Record, before: Stage
         since=wanted.by.at,
     )
     underway = replace(arrived, reached=before.name, since=record.since)
+    found, observed = observed, _with_route(observed, record)
     if _is_at(observed, record, stage) and record.reached == stage.name:
         arrived = replace(arrived, since=record.since)
         underway = arrived
     draft = _Draft.of(observed, record, wanted.version)
+    if found.route_missing:
+        at_rest = record.direction is Direction.FINISHED
+        _write_route_again(draft, draft.split, replace(record, by=wanted.by) if at_rest else underway)
     draft.prove()
     match stage.role:
         case Role.CANARY:
@@ -419,7 +426,8 @@ def _move(observed: Observed, wanted: WantedStage, record: Record, before: Stage
         arrived = replace(arrived, replicas=record.replicas)
     draft.settle(arrived, observed.applied, f"remember that {stage.name} is reached")
     at = "goes to" if draft.wrote else "is at"
-    return _planned(draft, stage, f"The release {record.new.id} {at} {stage}.")
+    notes = _overwritten(found) if found.route_missing else []
+    return _planned(draft, stage, f"The release {record.new.id} {at} {stage}.", notes)
 
 
 def _replicas_now(observed: Observed, record: Record) -> int:
@@ -567,6 +575,25 @@ def _plan_shared_only(observed: Observed, wanted: WantedStage, stage: Stage) -> 
     return _planned(draft, stage, "No pod changes; only the allowed shared objects did.")
 
 
+def _plan_restored(observed: Observed, wanted: WantedStage, record: Record, stage: Stage) -> Plan:
+    """The only version that there ever was, after other hands: a rollback has nothing to go back to, so this overwrites."""
+    home, record = wanted.version, replace(record, by=wanted.by)
+    draft, replicas = _Draft.of(observed, record, wanted.version), 1 if observed.hpa else record.replicas
+    if draft.split == NO_ROUTE:
+        _write_route_again(draft, _to_who_can_serve(draft), record)
+    if draft.production.version != home:
+        _give_the_traffic_to(draft, home, record)
+    else:
+        draft.prove()
+        draft.bring(PRODUCTION, home, replicas, record, "production gets all its pods back")
+        draft.shift(ALL_PRODUCTION, record, "all traffic back on production")
+    draft.prove()
+    draft.remove_canary(home, record, "the canary's pods go")
+    draft.settle(record, observed.applied and not observed.edits, "write again what other hands changed")
+    because = f"{home.id}, the first version that was installed, is put back as it was."
+    return replace(_planned(draft, stage, because, _overwritten(observed)), overwrites=True)
+
+
 def _check_steady(observed: Observed, stage: Stage) -> Plan | Refusal:
     """Rule 6 of the order: say whether a release can start; change nothing."""
     strange = _not_steady(observed)
@@ -590,16 +617,9 @@ def _not_steady(observed: Observed) -> list[str]:
 
 def _plan_new_release(observed: Observed, wanted: WantedStage) -> Plan | Refusal:
     """Rule 7 of the order: production's version becomes the previous one."""
-    stages = stages_for(wanted.weights)
-    strange = _not_steady(observed)
-    if strange or observed.edits:
-        return _refuse_different(observed, observed.record, stages[0], strange)
-    if observed.obstacles:
-        return _refuse_obstacles(observed)
-    previous = observed.production.version
-    assert previous is not None
+    stages, previous = stages_for(wanted.weights), observed.production.version
     history = observed.record.history if observed.record else ()
-    if not any(past.id == previous.id for past in history):
+    if previous is not None and not any(past.id == previous.id for past in history):
         history = _remember(history, Past(id=previous.id, outcome="found", at=wanted.by.at))
     record = Record(
         direction=Direction.FORWARD,
@@ -614,6 +634,12 @@ def _plan_new_release(observed: Observed, wanted: WantedStage) -> Plan | Refusal
         since=wanted.by.at,
         history=history,
     )
+    steady = _with_route(observed, record)
+    strange = _not_steady(steady)
+    if strange or steady.edits:
+        return _refuse_different(steady, observed.record, stages[0], strange)
+    if observed.obstacles:
+        return _refuse_obstacles(observed)
     return _move(observed, wanted, record, stages[0], stages[1])
 
 
@@ -623,6 +649,39 @@ def _replicas_at_start(observed: Observed, wanted: WantedStage) -> int:
     if not observed.hpa and live == observed.written_replicas:
         return count
     return max(live, count)
+
+
+# --- what other hands changed ---------------------------------------------------------------------
+
+
+def _is_disturbed(observed: Observed, home: Version) -> bool:
+    """Whether a release that is at rest, all of it on this version, was changed since, or not written to its end."""
+    at_rest = observed.production.version == home and observed.asked == ALL_PRODUCTION and observed.canary.replicas == 0
+    return not at_rest or not observed.applied or bool(observed.edits)
+
+
+def _with_route(observed: Observed, record: Record) -> Observed:
+    """Where the VirtualService was deleted, as if it were there with the recorded weights: the next write restores it.
+
+    Only where each track can serve its weight, and the record is no write ahead of the cluster. Else it stays missing here,
+    and is what a stage is refused for.
+    """
+    split = stage_named(record.weights, record.reached).split
+    able = all(observed.track(track).fully_ready for track in Track if split.of(track) > 0)
+    true = record.direction is not Direction.FINISHED or observed.canary.replicas == 0
+    if not observed.route_missing or not (able and true):
+        return observed
+    edits = tuple(edit for edit in observed.edits if not edit.where.startswith(WEIGHTS))
+    return replace(observed, asked=split, edits=edits, route_missing=False)
+
+
+def _write_route_again(draft: _Draft, split: Split, record: Record) -> None:
+    draft.split = NO_ROUTE
+    draft.shift(split, record, "there is no VirtualService: write it again")
+
+
+def _to_who_can_serve(draft: _Draft) -> Split:
+    return ALL_CANARY if draft.canary.ready and not draft.production.ready else ALL_PRODUCTION
 
 
 # --- rollback -------------------------------------------------------------------------------------
@@ -635,32 +694,28 @@ def _plan_rollback(observed: Observed, wanted: WantedRollback) -> Plan | Refusal
     if wanted.of and wanted.of not in (record.new.id, record.new.tag):
         because = f"The record names {record.new.id}, not {wanted.of}: there is nothing of it to undo."
         return _nothing(observed, None, Result.NOTHING, because)
-    if record.direction is Direction.ROLLED_BACK and observed.applied:
+    again = record.direction is Direction.ROLLED_BACK
+    if again and not _is_disturbed(observed, record.previous):
         return _nothing(observed, None, Result.NOTHING, f"The release {record.new.id} is rolled back already.")
     replicas = _replicas_now(observed, record)
     underway = replace(record, direction=Direction.ROLLING_BACK, replicas=replicas, by=wanted.by, since=wanted.by.at)
     past = Past(id=record.new.id, outcome="rolled-back", run=wanted.by.run, at=wanted.by.at)
-    history = record.history if record.direction is Direction.ROLLED_BACK else _remember(record.history, past)
+    history = record.history if again else _remember(record.history, past)
     done = replace(underway, direction=Direction.ROLLED_BACK, history=history)
     draft, notes = _Draft.of(observed, record, None), []
     if draft.split == NO_ROUTE:
-        _restore_route(draft, underway)
+        _write_route_again(draft, _to_who_can_serve(draft), underway)
     if draft.production.version != record.previous:
-        _give_old_version_the_traffic(draft, underway)
+        _give_the_traffic_to(draft, record.previous, underway)
     else:
         notes = _return_to_unchanged(observed, draft, underway)
     draft.prove()
     draft.remove_canary(record.previous, done, "the canary's pods go")
-    draft.settle(done, observed.applied, "remember that the release is rolled back")
+    draft.settle(done, observed.applied and not (again and observed.edits), "remember that the release is rolled back")
     draft.wait_ready(PRODUCTION)
     because = f"The release {record.new.id} goes back to {record.previous.id}."
-    return _planned(draft, None, because, (*notes, *_overwritten(observed), *_left_as_they_are(record)))
-
-
-def _restore_route(draft: _Draft, underway: Record) -> None:
-    """Some other hand deleted the VirtualService, and every upgrade renders one: it names a track that can serve."""
-    split = ALL_CANARY if draft.canary.ready and not draft.production.ready else ALL_PRODUCTION
-    draft.shift(split, underway, "there is no VirtualService: write it again")
+    notes += [*_overwritten(observed), *_left_as_they_are(record)]
+    return replace(_planned(draft, None, because, notes), overwrites=True)
 
 
 def _return_to_unchanged(observed: Observed, draft: _Draft, underway: Record) -> list[str]:
@@ -691,14 +746,13 @@ def _return_to_unchanged(observed: Observed, draft: _Draft, underway: Record) ->
     return [f"Capacity: all traffic goes to {ready} of {replicas} production pods, because the canary is not Ready."]
 
 
-def _give_old_version_the_traffic(draft: _Draft, underway: Record) -> None:
-    """Production does not run the previous version (rollback from 5 on): replaced behind the canary, it returns."""
-    previous, replicas = underway.previous, underway.replicas
-    assert previous is not None
+def _give_the_traffic_to(draft: _Draft, home: Version, underway: Record) -> None:
+    """Production does not run this version (rollback from 5 on): it is replaced behind the canary, and returns."""
+    replicas = underway.replicas
     production, canary = draft.production, draft.canary
     draft.prove()
     if draft.split != ALL_CANARY:
-        usable = canary.version in (underway.new, previous) or draft.split.canary > 0
+        usable = canary.version in (underway.new, home) or draft.split.canary > 0
         if usable and canary.ready and not production.ready:
             draft.bring(CANARY, canary.version, replicas, underway, "the canary takes all traffic alone")
             draft.shift(ALL_CANARY, underway, "production is not Ready: its traffic goes to the canary")
@@ -706,9 +760,9 @@ def _give_old_version_the_traffic(draft: _Draft, underway: Record) -> None:
             if draft.split != ALL_PRODUCTION:  # another hand left them mixed
                 draft.bring(PRODUCTION, production.version, replicas, underway, "production takes all traffic")
                 draft.shift(ALL_PRODUCTION, underway, "all traffic on production, so that the canary can be replaced")
-            draft.bring(CANARY, previous, replicas, underway, "start the old version beside the new one")
+            draft.bring(CANARY, home, replicas, underway, "start the old version beside the new one")
             draft.shift(ALL_CANARY, underway, "the old version serves from here on")
-    draft.bring(PRODUCTION, previous, replicas, underway, "production gets the old version")
+    draft.bring(PRODUCTION, home, replicas, underway, "production gets the old version")
     draft.shift(ALL_PRODUCTION, underway, "all traffic on production")
 
 
@@ -840,12 +894,17 @@ def _refuse_different(observed: Observed, record: Record | None, before: Stage, 
         f"{edit.where}: {edit.found}, not {edit.expected}" + (f" (by {edit.manager} {edit.at})" if edit.manager else "")
         for edit in observed.edits
     ]
+    way_out = f", or run `{_what_overwrites(record)}`, which overwrites it" if record is not None else ""
     return Refusal(
         reason=Reason.DIFFERENT,
         happened=f"The cluster is not as {before} left it: " + "; ".join([*strange, *edits]) + ".",
         means="Somebody or something else changed it; going on could send traffic where no pods are.",
-        do_next="Undo that change and run the stage again, or run `rollback`, which overwrites it.",
+        do_next=f"Undo that change and run the stage again{way_out}.",
     )
+
+
+def _what_overwrites(record: Record) -> str:
+    return f"stage 1 --tag {record.new.tag}" if record.previous is None else "rollback"
 
 
 def _refuse_obstacles(observed: Observed) -> Refusal:
@@ -867,7 +926,10 @@ def _refuse_no_previous(observed: Observed) -> Refusal:
         do_next = "Go on to its end; then release the tag that you want with `stage 2 --tag TAG`."
     else:
         happened = f"The record knows no version before {observed.record.new.id}: it was the first installation."
-        do_next = "Release the tag that you want with `stage 2`, or with `stage 1` where it was never Ready."
+        do_next = (
+            "Release the tag that you want with `stage 2`, or with `stage 1` where it was never Ready. "
+            f"`stage 1 --tag {observed.record.new.tag}` takes back what other hands changed."
+        )
     return Refusal(
         reason=Reason.NO_PREVIOUS,
         happened=happened,
