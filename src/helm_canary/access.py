@@ -64,7 +64,7 @@ def access(options: Options, outside: Outside) -> Iterator[Options]:
         cluster = _Cluster(aks=aks_of(options, identity), keys=keys)
         path = cluster.fetch(outside.note)
         stack.callback(cluster.stop)
-        outside.processes.renew = cluster.renew
+        outside.processes.renew, outside.processes.explain = cluster.renew, cluster.explained
         try:
             yield replace(options, kubeconfig=str(path))
         except ToolError as error:

@@ -124,7 +124,9 @@ class Identity:
             case "client-certificate":
                 return self._with_certificate(ids, entra)
             case "managed-identity":
-                return identity.ManagedIdentityCredential(client_id=self.client or None, **limits)
+                # What its endpoint answers while it is busy looks, in the end, like a machine without one: tried by the SDK.
+                busy = {"retry_total": 4, "retry_connect": 1}
+                return identity.ManagedIdentityCredential(client_id=self.client or None, **{**limits, **busy})
             case "azure-cli":
                 return identity.AzureCliCredential(tenant_id=self.tenant, process_timeout=int(READ_S))
             case _:

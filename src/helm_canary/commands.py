@@ -148,6 +148,7 @@ def _wire(options: Options, edge: Edge) -> tuple[Options, Execution, Requests]:
         clock=clock,
         report=edge.report,
         by=by,
+        explain=edge.processes.explain,
     )
     edge.processes.patience_s = options.timeout_s
     edge.processes.away = lambda since_s: edge.report.waiting("the API server to answer again", "it is away", since_s)

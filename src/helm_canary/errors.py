@@ -76,12 +76,15 @@ def is_unauthorized(stderr: str) -> bool:
 
 
 class ToolError(RefusedError):
-    """helm or kubectl failed. Before the first write that is a refusal; after it `execute` says where the traffic is."""
+    """helm or kubectl failed. Before the first write that is a refusal; after it `execute` says where the traffic is.
+
+    renewed  its credentials were refused, and there are other ones now
+    """
 
     def __init__(self, happened: str, means: str = "", do_next: str = "", details: tuple[str, ...] = (), *,
-                 stderr: str = "") -> None:  # fmt: skip
+                 stderr: str = "", renewed: bool = False) -> None:  # fmt: skip
         super().__init__(happened, means, do_next, details)
-        self.stderr = stderr
+        self.stderr, self.renewed = stderr, renewed
 
     @property
     def is_away(self) -> bool:

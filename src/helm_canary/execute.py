@@ -6,7 +6,7 @@ tried on the API server, and refused if it would do more than its step is for; a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -91,6 +91,7 @@ class Execution:
     clock: Clock
     report: Reporter
     by: Provenance
+    explain: Callable[[ToolError], CanaryError] = lambda error: error
     changed: bool = False
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4))
     _prepared: _Prepared | None = None
@@ -166,6 +167,8 @@ class Execution:
         except CanaryError as error:
             error = self._why(error)
             if isinstance(error, RefusedError) and not self.changed:
+                if self.reading.facts is not None and not isinstance(error, ToolError):
+                    error.outcome = self._outcome(None, self.reading.facts.observed, error=error)
                 raise error from None
             raise self._failed(error) from error
         finally:
@@ -307,6 +310,8 @@ class Execution:
             self.holding.lease.raise_if_lost()
             if error.is_away:
                 raise PlanAnewError("The API server went away while Helm was at work.") from error
+            if error.renewed:
+                raise PlanAnewError("The API server refused Helm's token; there is another one now.") from error
             if any(sign in error.stderr for sign in ANOTHER_HELM):
                 self.holding.lease.check()  # who took over may have written before we renewed
                 if self.reading.goes_back:
@@ -424,12 +429,14 @@ class Execution:
             observed, self.holding.unclean = None, self.holding.wrote
         healthy = observed is not None and is_healthy(observed)
         where = describe_traffic(observed)
+        error = self.explain(error) if isinstance(error, ToolError) else error
         failure: CanaryError
         if isinstance(error, CancelledError):
             failure = CancelledError(error.happened, where, error.do_next, error.details)
         else:
             kind = FailedError if healthy else FailedUnsafeError
             failure = kind(error.happened, f"{error.means} {where}".strip(), error.do_next, error.details)
+            failure.code = error.code
         failure.outcome = self._outcome(None, observed, error=failure)
         return failure
 

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO
 
 from helm_canary.errors import (
@@ -38,11 +38,15 @@ OUTPUT_LINES_SHOWN = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Completed:
-    """What a process left: its exit code and its whole output, decoded leniently."""
+    """What a process left: its exit code and its whole output, decoded leniently.
+
+    renewed  its credentials were refused, and there are other ones now
+    """
 
     code: int
     stdout: str
     stderr: str
+    renewed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +81,7 @@ class Processes:
     patience_s   how long an API server that has answered once may be away before what only reads fails
     away         told that it is away, in seconds since then
     renew        asked for other credentials when the API server took none from a command that began then; whether there are any
+    explain      what is behind a failure, where whoever made the credentials knows more than the tool says
     """
 
     environment: Mapping[str, str]
@@ -84,6 +89,7 @@ class Processes:
     patience_s: float = 0.0
     away: Callable[[float], None] = lambda since_s: None
     renew: Callable[[float], bool] = lambda began: False
+    explain: Callable[[ToolError], CanaryError] = lambda error: error
     _running: set[subprocess.Popen[bytes]] = field(default_factory=set)
     # A signal handler may need it while the thread it interrupts holds it.
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -105,7 +111,7 @@ class Processes:
         while done is None:
             last = once or not self._answered or self._until < math.inf
             last = last or time.monotonic() - began > self.patience_s
-            done = self._attempt(arguments, stdin, timeout_s, last)
+            done = self._attempt(arguments, stdin, timeout_s, once, last)
             if done is None:
                 self.away(time.monotonic() - began)
                 time.sleep(RETRY_S)
@@ -117,13 +123,17 @@ class Processes:
             raise tool_error(arguments, done)
         return done
 
-    def _attempt(self, arguments: Sequence[str], stdin: str, timeout_s: float, last: bool) -> Completed | None:
+    def _attempt(
+        self, arguments: Sequence[str], stdin: str, timeout_s: float, once: bool, last: bool
+    ) -> Completed | None:
         """None where the API server is away and the command is to be run again."""
         began = time.monotonic()
         try:
             done = self._run_once(arguments, stdin, timeout_s)
-            if done.code != 0 and is_unauthorized(done.stderr) and self.renew(began) and arguments[0] == "kubectl":
-                # Whom nobody knows has written nothing. Of helm's many requests an earlier one may have been let in.
+            if done.code != 0 and is_unauthorized(done.stderr) and self.renew(began):
+                if once and arguments[0] == "helm":
+                    # Whom nobody knows has written nothing, but of helm's many requests an earlier one may have been let in.
+                    return replace(done, renewed=True)
                 done = self._run_once(arguments, stdin, timeout_s)
         except ToolTimeoutError:
             if last:
@@ -274,7 +284,7 @@ def tool_error(arguments: Sequence[str], done: Completed) -> ToolError:
     if missing:
         do_next = advice(missing)
     happened = f"`{_short(arguments)}` failed with exit code {done.code}."
-    return ToolError(happened, means, do_next, lines, stderr=stderr)
+    return ToolError(happened, means, do_next, lines, stderr=stderr, renewed=done.renewed)
 
 
 CAUSES: tuple[tuple[str, str, str], ...] = (

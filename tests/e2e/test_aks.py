@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
+from tests.azure.program import Sampler
 from tests.azure.servers import CLIENT, GROUP, NAME, SUBSCRIPTION, TENANT
 from tests.cluster.places import places
 
@@ -28,6 +31,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 # An address that the API server's certificate has, so that it is checked as AKS's would be.
 SERVER = "https://127.0.0.1:6443"
 ACCOUNT = "deployer"
+# So long an API server takes a token that it has looked up before.
+KNOWN_FOR_S = 12.0
 
 
 @dataclass(frozen=True)
@@ -132,6 +137,57 @@ def test_a_token_that_dies_in_mid_wait(life_s: int, lab: Lab, tmp_path: Path) ->
         account.revoke("first")
         started.end().expect(0, "done")
         service.check(Release("83", "late").at(2))
+
+
+def test_a_token_that_is_refused_in_the_middle_of_helm(lab: Lab, tmp_path: Path) -> None:
+    """A token that becomes worthless while a `helm upgrade` runs, which has read it already: planned anew with another one."""
+    with on_aks(lab, tmp_path) as (service, account):
+        service.install("83")
+        started = service.start_stage(2, "84")
+        started.wait_for_line(r"\$ helm upgrade")
+        while not (helm := started.helm()):
+            time.sleep(0.01)
+        os.kill(helm, signal.SIGSTOP)
+        account.issue("second")
+        account.revoke("first")
+        time.sleep(KNOWN_FOR_S)
+        os.kill(helm, signal.SIGCONT)
+        run = started.end().expect(0, "done")
+        assert "refused Helm's token" in run.said, run.text
+        service.check(Release("83", "84").at(2))
+
+
+def test_a_token_that_dies_for_good_after_the_first_write(lab: Lab, tmp_path: Path) -> None:
+    """Where no other token is to be had the release stops and says why; another run brings it to its end."""
+    with on_aks(lab, tmp_path) as (service, account):
+        service.install("83")
+        started = service.waiting_stage(2, "late")
+        account.revoke("first")
+        run = started.end()
+        assert run.code == 5, run.text
+        assert run.answer["traffic"] == "unknown", run.text
+        assert run.answer["error"]["code"] in ("token-refused", "token-not-renewed"), run.text
+        account.issue("second")
+        service.stage(2, "late").expect(0, "done")
+        service.check(Release("83", "late").at(2))
+
+
+def test_no_secret_is_seen_through_a_whole_stage(lab: Lab, tmp_path: Path) -> None:
+    """With the CI's debug switch on, a stage that fetches charts and credentials shows no token to a neighbour or in the log."""
+    with on_aks(lab, tmp_path) as (plain, account):
+        loud = replace(plain, platform={**plain.platform, "RUNNER_DEBUG": "1", "GITHUB_ACTIONS": "true"})
+        loud.install("83")
+        started = loud.start_stage(2, "84")
+        with Sampler(started.process.pid) as sampler:
+            run = started.end().expect(0, "done")
+        secrets = (account.token.read_text(), plain.platform["ACTIONS_ID_TOKEN_REQUEST_TOKEN"])
+        for secret in secrets:
+            assert f"::add-mask::{secret}\n" in run.said
+        unmasked = "".join(line for line in run.said.splitlines(keepends=True) if not line.startswith("::add-mask::"))
+        helms = [words for words in sampler.arguments if words.startswith("helm\0upgrade")]
+        assert helms, "the upgrades were seen"
+        seen = (unmasked, json.dumps(run.answer), *sampler.arguments, *sampler.environments)
+        assert not [text for text in seen for secret in secrets if secret in text]
 
 
 def test_rights_that_are_missing_inside_the_cluster(lab: Lab, tmp_path: Path) -> None:

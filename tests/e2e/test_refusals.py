@@ -84,7 +84,9 @@ def test_what_does_not_fit_the_release_under_way_is_refused(
     """Another release, other weights, other settings or a skipped stage is refused, with where the one under way is."""
     ask, said = asked
     before = all_of_it(under_way)
-    check_refused(ask(under_way), *said)
+    run = ask(under_way)
+    check_refused(run, *said)
+    assert (run.answer["traffic"], run.answer["stage"]) == ("split", "canary-10")
     assert all_of_it(under_way) == before
 
 
