@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -54,6 +55,16 @@ def test_plan_shows_and_changes_nothing(lab: Lab) -> None:
     assert positions[:4] == sorted(positions[:4])
     assert any("canaryDeployment.replicaCount=2,canaryDeployment.weight=10" in command for command in commands)
     assert any("image.tag=83,canaryDeployment.image.tag=84" in command for command in commands)
+
+
+def test_a_plan_on_a_cluster_loads_no_cloud_and_no_http(lab: Lab) -> None:
+    """Without --cluster-name neither the cloud's libraries nor those for HTTP are loaded, also where a cluster is asked."""
+    with lab.lend("refusals", lab.service) as service:
+        run = replace(service, environment={"PYTHONPROFILEIMPORTTIME": "1"}).plan(2, "84").expect(0)
+    times = (line.split("|") for line in run.said.splitlines() if line.startswith("import time:"))
+    loaded = {words[-1].strip().split(".")[0] for words in times}
+    assert "yaml" in loaded
+    assert loaded & {"azure", "msal", "requests", "urllib3", "cryptography"} == set()
 
 
 def test_what_plan_shows_is_what_stage_does(steady: Service) -> None:
