@@ -17,7 +17,8 @@ PACKAGE = "helm_canary"
 CORE = {
     "core.model": set[str](),
     "core.stages": {"core.model"},
-    "core.planner": {"core.model", "core.stages"},
+    "core.refusals": {"core.model"},
+    "core.planner": {"core.model", "core.refusals", "core.stages"},
     "core.invariants": {"core.model", "core.stages"},
     "core.foresee": {"core.model"},
 }

@@ -22,7 +22,6 @@ from helm_canary.core.model import (
     Past,
     Plan,
     Prove,
-    Reason,
     Record,
     Refusal,
     Result,
@@ -40,13 +39,26 @@ from helm_canary.core.model import (
     WantedStage,
     Watch,
 )
+from helm_canary.core.refusals import (
+    WEIGHTS,
+    refuse_different,
+    refuse_no_previous,
+    refuse_not_begun,
+    refuse_not_installed,
+    refuse_not_ready,
+    refuse_obstacles,
+    refuse_other_release,
+    refuse_other_weights,
+    refuse_skipped,
+    refuse_unfinished,
+    refuse_unknown_stage,
+)
 from helm_canary.core.stages import canary_replicas, has_touched_production, stage_named, stages_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PRODUCTION, CANARY = Track.PRODUCTION, Track.CANARY
-WEIGHTS = "the weights"
 FINISHED_OUTCOMES = ("installed", "found", "finished")
 NO_ROUTE = Split(production=0, canary=0)  # there is no VirtualService: nothing to prove, nothing to rely on
 
@@ -212,12 +224,7 @@ def _essence(record: Record) -> Record:
 def _plan_stage(observed: Observed, wanted: WantedStage) -> Plan | Refusal:
     stages = stages_for(wanted.weights)
     if not 1 <= wanted.number <= len(stages):
-        return Refusal(
-            reason=Reason.UNKNOWN_STAGE,
-            happened=f"There is no stage {wanted.number}.",
-            means=f"A release with the weights {_listed(wanted.weights)} has the stages 1 to {len(stages)}.",
-            do_next="Give one of " + ", ".join(stage.name for stage in stages) + ".",
-        )
+        return refuse_unknown_stage(wanted.number, stages, wanted.weights)
     stage, version, record = stages[wanted.number - 1], wanted.version, _standing(observed)
     if not _is_installed(observed, version):
         return _plan_first(observed, wanted, stage)
@@ -228,7 +235,7 @@ def _plan_stage(observed: Observed, wanted: WantedStage) -> Plan | Refusal:
         if not (observed.shared and record.direction is Direction.FINISHED and observed.applied):
             return _plan_under_way(observed, wanted, record)
     elif record is not None and record.under_way:
-        return _refuse_other_release(record, version)
+        return refuse_other_release(record, version)
     if observed.production.version == version:
         return _plan_of_what_production_runs(observed, wanted, stage)
     last = _last_outcome(record, version)
@@ -239,12 +246,7 @@ def _plan_stage(observed: Observed, wanted: WantedStage) -> Plan | Refusal:
         return _check_steady(observed, stage)
     if wanted.number == 2:
         return _plan_new_release(observed, wanted)
-    return Refusal(
-        reason=Reason.SKIPPED,
-        happened=f"Stage {stage} of {version.id} was asked for, but no release of it is under way.",
-        means="An earlier stage was skipped, or the release was rolled back since.",
-        do_next=f"Start it with `stage 2 --tag {version.tag}`.",
-    )
+    return refuse_not_begun(stage, version)
 
 
 def _is_installed(observed: Observed, version: Version) -> bool:
@@ -279,9 +281,9 @@ def _plan_first(observed: Observed, wanted: WantedStage, stage: Stage) -> Plan |
     """Rule 1 of the order: nothing is installed, or the installation was never Ready."""
     version = wanted.version
     if wanted.number != 1:
-        return _refuse_not_installed(observed, stage, version)
+        return refuse_not_installed(observed, stage, version)
     if observed.obstacles:
-        return _refuse_obstacles(observed)
+        return refuse_obstacles(observed)
     begun = Record(
         direction=Direction.INSTALLING,
         previous=None,
@@ -330,14 +332,14 @@ def _plan_under_way(observed: Observed, wanted: WantedStage, record: Record) -> 
     if record.weights != wanted.weights:
         if record.direction is Direction.FINISHED:
             return _nothing(observed, None, Result.ALREADY_PAST, f"The release {record.new.id} is finished.")
-        return _refuse_other_weights(record, wanted.weights)
+        return refuse_other_weights(record, wanted.weights)
     stages = stages_for(record.weights)
     stage = stages[wanted.number - 1]
     reached, toward = stage_named(record.weights, record.reached), stage_named(record.weights, record.toward)
     if stage.number < reached.number:
         return _already_past(observed, stage, record)
     if stage.number > reached.number + 1:
-        return _refuse_skipped(record, stage, reached, stages[reached.number])
+        return refuse_skipped(record, stage, reached, stages[reached.number])
     before, found, observed = stages[max(stage.number - 2, 0)], observed, _with_route(observed, record)
     strange = _differences(observed, record, (before, stage))
     # The next move may have begun: then what is strange here is right there.
@@ -346,11 +348,11 @@ def _plan_under_way(observed: Observed, wanted: WantedStage, record: Record) -> 
         return _already_past(found, stage, record)
     # The record may be one write ahead: then the move before was not completed.
     if strange and stage.number == reached.number + 1 and _is_inside_move_to(observed, record, reached):
-        return _refuse_unfinished(record, reached, strange)
+        return refuse_unfinished(record, reached, strange)
     if strange or observed.edits:
-        return _refuse_different(observed, record, before, strange)
+        return refuse_different(observed, record, before, strange)
     if observed.obstacles:
-        return _refuse_obstacles(observed)
+        return refuse_obstacles(observed)
     return _move(found, wanted, record, before, stage)
 
 
@@ -390,22 +392,8 @@ def _move(observed: Observed, wanted: WantedStage, record: Record, before: Stage
     if stage.role is Role.STEADY:
         because = f"The release {record.new.id} has begun, and its first move has not been completed."
         return _nothing(observed, stage, Result.NOTHING, because)
-    # Once production is new, the canary only stands by: it need not grow with what an autoscaler adds there.
-    stands_by = stage.role in (Role.RETURN, Role.FINISH)
-    arrived = replace(
-        record,
-        direction=Direction.FORWARD,
-        reached=stage.name,
-        toward=stage.name,
-        replicas=record.replicas if stands_by else _replicas_now(observed, record),
-        by=wanted.by,
-        since=wanted.by.at,
-    )
-    underway = replace(arrived, reached=before.name, since=record.since)
     found, observed = observed, _with_route(observed, record)
-    if _is_at(observed, record, stage) and record.reached == stage.name:
-        arrived = replace(arrived, since=record.since)
-        underway = arrived
+    underway, arrived = _records_of_move(observed, wanted, record, before, stage)
     draft = _Draft.of(observed, record, wanted.version)
     if found.route_missing:
         at_rest = record.direction is Direction.FINISHED
@@ -428,6 +416,27 @@ def _move(observed: Observed, wanted: WantedStage, record: Record, before: Stage
     at = "goes to" if draft.wrote else "is at"
     notes = _overwritten(found) if found.route_missing else []
     return _planned(draft, stage, f"The release {record.new.id} {at} {stage}.", notes)
+
+
+def _records_of_move(
+    observed: Observed, wanted: WantedStage, record: Record, before: Stage, stage: Stage
+) -> tuple[Record, Record]:
+    """What the steps of a move before -> stage write: on the way, and with the last of them."""
+    # Once production is new, the canary only stands by: it need not grow with what an autoscaler adds there.
+    stands_by = stage.role in (Role.RETURN, Role.FINISH)
+    arrived = replace(
+        record,
+        direction=Direction.FORWARD,
+        reached=stage.name,
+        toward=stage.name,
+        replicas=record.replicas if stands_by else _replicas_now(observed, record),
+        by=wanted.by,
+        since=wanted.by.at,
+    )
+    if _is_at(observed, record, stage) and record.reached == stage.name:
+        arrived = replace(arrived, since=record.since)
+        return arrived, arrived
+    return replace(arrived, reached=before.name, since=record.since), arrived
 
 
 def _replicas_now(observed: Observed, record: Record) -> int:
@@ -540,13 +549,7 @@ def _plan_of_what_production_runs(observed: Observed, wanted: WantedStage, stage
     if record is None or record.previous is not None:
         return _nothing(observed, stage, Result.ALREADY_PAST, f"Production runs {version.id} already.")
     if not observed.production.fully_ready:
-        seen = observed.production
-        return Refusal(
-            reason=Reason.NOT_READY,
-            happened=f"Production runs {version.id}, but {seen.ready} of {seen.replicas} pods are Ready.",
-            means="The first installation lost pods since; nothing else is there to take its traffic.",
-            do_next="Look at the pods (`helm-canary status`), then run the stage again.",
-        )
+        return refuse_not_ready(observed, version)
     because = f"{version.id} is the first version that was installed; there is nothing to canary against."
     return _nothing(observed, stage, Result.FIRST_INSTALL, because)
 
@@ -558,7 +561,7 @@ def _plan_shared_only(observed: Observed, wanted: WantedStage, stage: Stage) -> 
         because = f"No pod changes; the allowed shared changes ({changed}) are made at stage 2."
         return _nothing(observed, stage, Result.NOTHING, because)
     if observed.obstacles:
-        return _refuse_obstacles(observed)
+        return refuse_obstacles(observed)
     record = _standing(observed) or Record(
         direction=Direction.FINISHED,
         previous=None,
@@ -600,7 +603,7 @@ def _check_steady(observed: Observed, stage: Stage) -> Plan | Refusal:
     if not observed.production.fully_ready:
         strange.append(f"{observed.production.ready} of {observed.production.replicas} production pods are Ready")
     if strange or observed.edits:
-        return _refuse_different(observed, observed.record, stage, strange)
+        return refuse_different(observed, observed.record, stage, strange)
     running = observed.production.version
     return _nothing(observed, stage, Result.NOTHING, f"Steady: production runs {running.id if running else 'nothing'}.")
 
@@ -637,9 +640,9 @@ def _plan_new_release(observed: Observed, wanted: WantedStage) -> Plan | Refusal
     steady = _with_route(observed, record)
     strange = _not_steady(steady)
     if strange or steady.edits:
-        return _refuse_different(steady, observed.record, stages[0], strange)
+        return refuse_different(steady, observed.record, stages[0], strange)
     if observed.obstacles:
-        return _refuse_obstacles(observed)
+        return refuse_obstacles(observed)
     return _move(observed, wanted, record, stages[0], stages[1])
 
 
@@ -690,7 +693,7 @@ def _to_who_can_serve(draft: _Draft) -> Split:
 def _plan_rollback(observed: Observed, wanted: WantedRollback) -> Plan | Refusal:
     record = observed.record
     if not observed.installed or record is None or record.previous is None:
-        return _refuse_no_previous(observed)
+        return refuse_no_previous(observed)
     if wanted.of and wanted.of not in (record.new.id, record.new.tag):
         because = f"The record names {record.new.id}, not {wanted.of}: there is nothing of it to undo."
         return _nothing(observed, None, Result.NOTHING, because)
@@ -800,139 +803,5 @@ def _remember(history: tuple[Past, ...], past: Past) -> tuple[Past, ...]:
     return (*history, past)[-HISTORY_LIMIT:]
 
 
-def _listed(weights: Sequence[int]) -> str:
-    return ", ".join(map(str, weights))
-
-
 def _either(words: object) -> str:
     return " or ".join(dict.fromkeys(words))  # type: ignore[call-overload]
-
-
-def _carried_out_by(record: Record) -> str:
-    by = record.by
-    return (
-        (f" by {by.who}" if by.who else "")
-        + (f" ({by.run})" if by.run else "")
-        + (f" since {record.since}" if record.since else "")
-    )
-
-
-def _refuse_not_installed(observed: Observed, stage: Stage, version: Version) -> Refusal:
-    state = "was never Ready" if observed.installed else "is not installed"
-    return Refusal(
-        reason=Reason.NOT_INSTALLED,
-        happened=f"Stage {stage} was asked for, but the release {state}.",
-        means="A first installation has no previous version to share traffic with.",
-        do_next=f"Install it with `stage 1 --tag {version.tag}`.",
-    )
-
-
-def _refuse_other_weights(record: Record, asked: Sequence[int]) -> Refusal:
-    under_way = f"The release {record.new.id} is under way with the weights {_listed(record.weights)}"
-    return Refusal(
-        reason=Reason.OTHER_WEIGHTS,
-        happened=f"{under_way}; now {_listed(asked)} was asked for.",
-        means="The list was changed in the middle of a release, so that stage numbers mean something else.",
-        do_next=f"Go on with `--weights {','.join(map(str, record.weights))}`, or roll back first.",
-    )
-
-
-def _refuse_skipped(record: Record, stage: Stage, reached: Stage, following: Stage) -> Refusal:
-    return Refusal(
-        reason=Reason.SKIPPED,
-        happened=f"Stage {stage} was asked for, but the release {record.new.id} has reached {reached}.",
-        means="A stage was skipped, or its job failed or was never run.",
-        do_next=f"Run stage {following} first.",
-    )
-
-
-def _refuse_other_release(record: Record, version: Version) -> Refusal:
-    """Rule 3 of the order."""
-    at = f"{record.new.id} is at {record.reached}, toward {record.toward}{_carried_out_by(record)}"
-    if record.direction is Direction.INSTALLING:
-        return Refusal(
-            reason=Reason.OTHER_RELEASE,
-            happened=f"The first installation, of {record.new.id}, is not finished{_carried_out_by(record)}.",
-            means="Its job was stopped before production was Ready.",
-            do_next=f"Run `stage 1 --tag {version.tag}` again.",
-        )
-    if record.direction is Direction.ROLLING_BACK:
-        return Refusal(
-            reason=Reason.ROLLING_BACK,
-            happened=f"The release {at}, and is being rolled back.",
-            means="A rollback was started and has not ended, so no stage can go forward.",
-            do_next="Run `rollback` to its end, then start the release again with `stage 2`.",
-        )
-    if record.new.tag == version.tag:
-        return Refusal(
-            reason=Reason.OTHER_DIGEST,
-            happened=f"The release {at}; chart and values now render {version.id} for the same tag.",
-            means="Chart, values or settings were changed in the middle of the release.",
-            do_next="Go on with the chart and values it was started with, or roll back and start anew.",
-        )
-    return Refusal(
-        reason=Reason.OTHER_RELEASE,
-        happened=f"Another release is under way: {at}.",
-        means="Two releases of one service cannot share its two tracks.",
-        do_next=f"Bring it to its end, or undo it with `rollback --of {record.new.id}`; then start {version.id}.",
-    )
-
-
-def _refuse_unfinished(record: Record, reached: Stage, strange: Sequence[str]) -> Refusal:
-    return Refusal(
-        reason=Reason.SKIPPED,
-        happened=f"Stage {reached} of {record.new.id} is not complete: {'; '.join(strange)}.",
-        means="The command that was to reach it stopped half-way.",
-        do_next=f"Run `stage {reached.number}` again, or `rollback`.",
-    )
-
-
-def _refuse_different(observed: Observed, record: Record | None, before: Stage, strange: Sequence[str]) -> Refusal:
-    if any(edit.where.startswith(WEIGHTS) for edit in observed.edits):
-        strange = [text for text in strange if not text.startswith(WEIGHTS)]
-    edits = [
-        f"{edit.where}: {edit.found}, not {edit.expected}" + (f" (by {edit.manager} {edit.at})" if edit.manager else "")
-        for edit in observed.edits
-    ]
-    way_out = f", or run `{_what_overwrites(record)}`, which overwrites it" if record is not None else ""
-    return Refusal(
-        reason=Reason.DIFFERENT,
-        happened=f"The cluster is not as {before} left it: " + "; ".join([*strange, *edits]) + ".",
-        means="Somebody or something else changed it; going on could send traffic where no pods are.",
-        do_next=f"Undo that change and run the stage again{way_out}.",
-    )
-
-
-def _what_overwrites(record: Record) -> str:
-    return f"stage 1 --tag {record.new.tag}" if record.previous is None else "rollback"
-
-
-def _refuse_obstacles(observed: Observed) -> Refusal:
-    return Refusal(
-        reason=Reason.OBSTACLE,
-        happened="; ".join(observed.obstacles) + ".",
-        means="The weights would not decide where the service's traffic goes.",
-        do_next="Remove what is named, then run the stage again.",
-    )
-
-
-def _refuse_no_previous(observed: Observed) -> Refusal:
-    if not observed.installed:
-        happened, do_next = "There is no such release.", "Install it with `stage 1 --tag TAG`."
-    elif observed.record is None or observed.record.direction is Direction.FORWARD:
-        happened = (
-            "The release has no record, and neither Helm's revisions nor the ReplicaSets tell its previous version."
-        )
-        do_next = "Go on to its end; then release the tag that you want with `stage 2 --tag TAG`."
-    else:
-        happened = f"The record knows no version before {observed.record.new.id}: it was the first installation."
-        do_next = (
-            "Release the tag that you want with `stage 2`, or with `stage 1` where it was never Ready. "
-            f"`stage 1 --tag {observed.record.new.tag}` takes back what other hands changed."
-        )
-    return Refusal(
-        reason=Reason.NO_PREVIOUS,
-        happened=happened,
-        means="There is nothing to go back to.",
-        do_next=do_next,
-    )

@@ -1,0 +1,175 @@
+"""Why there is no safe plan: every refusal of the planner in its three parts, each with the numbers of its case."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from helm_canary.core.model import Direction, Observed, Reason, Record, Refusal, Stage, Version
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# How an edit of the weights begins; a refusal that names the edit need not name the weights again.
+WEIGHTS = "the weights"
+
+
+def listed(weights: Sequence[int]) -> str:
+    return ", ".join(map(str, weights))
+
+
+def _carried_out_by(record: Record) -> str:
+    by = record.by
+    return (
+        (f" by {by.who}" if by.who else "")
+        + (f" ({by.run})" if by.run else "")
+        + (f" since {record.since}" if record.since else "")
+    )
+
+
+def refuse_unknown_stage(number: int, stages: Sequence[Stage], weights: Sequence[int]) -> Refusal:
+    return Refusal(
+        reason=Reason.UNKNOWN_STAGE,
+        happened=f"There is no stage {number}.",
+        means=f"A release with the weights {listed(weights)} has the stages 1 to {len(stages)}.",
+        do_next="Give one of " + ", ".join(stage.name for stage in stages) + ".",
+    )
+
+
+def refuse_not_begun(stage: Stage, version: Version) -> Refusal:
+    return Refusal(
+        reason=Reason.SKIPPED,
+        happened=f"Stage {stage} of {version.id} was asked for, but no release of it is under way.",
+        means="An earlier stage was skipped, or the release was rolled back since.",
+        do_next=f"Start it with `stage 2 --tag {version.tag}`.",
+    )
+
+
+def refuse_not_ready(observed: Observed, version: Version) -> Refusal:
+    seen = observed.production
+    return Refusal(
+        reason=Reason.NOT_READY,
+        happened=f"Production runs {version.id}, but {seen.ready} of {seen.replicas} pods are Ready.",
+        means="The first installation lost pods since; nothing else is there to take its traffic.",
+        do_next="Look at the pods (`helm-canary status`), then run the stage again.",
+    )
+
+
+def refuse_not_installed(observed: Observed, stage: Stage, version: Version) -> Refusal:
+    state = "was never Ready" if observed.installed else "is not installed"
+    return Refusal(
+        reason=Reason.NOT_INSTALLED,
+        happened=f"Stage {stage} was asked for, but the release {state}.",
+        means="A first installation has no previous version to share traffic with.",
+        do_next=f"Install it with `stage 1 --tag {version.tag}`.",
+    )
+
+
+def refuse_other_weights(record: Record, asked: Sequence[int]) -> Refusal:
+    under_way = f"The release {record.new.id} is under way with the weights {listed(record.weights)}"
+    return Refusal(
+        reason=Reason.OTHER_WEIGHTS,
+        happened=f"{under_way}; now {listed(asked)} was asked for.",
+        means="The list was changed in the middle of a release, so that stage numbers mean something else.",
+        do_next=f"Go on with `--weights {','.join(map(str, record.weights))}`, or roll back first.",
+    )
+
+
+def refuse_skipped(record: Record, stage: Stage, reached: Stage, following: Stage) -> Refusal:
+    return Refusal(
+        reason=Reason.SKIPPED,
+        happened=f"Stage {stage} was asked for, but the release {record.new.id} has reached {reached}.",
+        means="A stage was skipped, or its job failed or was never run.",
+        do_next=f"Run stage {following} first.",
+    )
+
+
+def refuse_other_release(record: Record, version: Version) -> Refusal:
+    """Rule 3 of the order."""
+    at = f"{record.new.id} is at {record.reached}, toward {record.toward}{_carried_out_by(record)}"
+    if record.direction is Direction.INSTALLING:
+        return Refusal(
+            reason=Reason.OTHER_RELEASE,
+            happened=f"The first installation, of {record.new.id}, is not finished{_carried_out_by(record)}.",
+            means="Its job was stopped before production was Ready.",
+            do_next=f"Run `stage 1 --tag {version.tag}` again.",
+        )
+    if record.direction is Direction.ROLLING_BACK:
+        return Refusal(
+            reason=Reason.ROLLING_BACK,
+            happened=f"The release {at}, and is being rolled back.",
+            means="A rollback was started and has not ended, so no stage can go forward.",
+            do_next="Run `rollback` to its end, then start the release again with `stage 2`.",
+        )
+    if record.new.tag == version.tag:
+        return Refusal(
+            reason=Reason.OTHER_DIGEST,
+            happened=f"The release {at}; chart and values now render {version.id} for the same tag.",
+            means="Chart, values or settings were changed in the middle of the release.",
+            do_next="Go on with the chart and values it was started with, or roll back and start anew.",
+        )
+    return Refusal(
+        reason=Reason.OTHER_RELEASE,
+        happened=f"Another release is under way: {at}.",
+        means="Two releases of one service cannot share its two tracks.",
+        do_next=f"Bring it to its end, or undo it with `rollback --of {record.new.id}`; then start {version.id}.",
+    )
+
+
+def refuse_unfinished(record: Record, reached: Stage, strange: Sequence[str]) -> Refusal:
+    return Refusal(
+        reason=Reason.SKIPPED,
+        happened=f"Stage {reached} of {record.new.id} is not complete: {'; '.join(strange)}.",
+        means="The command that was to reach it stopped half-way.",
+        do_next=f"Run `stage {reached.number}` again, or `rollback`.",
+    )
+
+
+def refuse_different(observed: Observed, record: Record | None, before: Stage, strange: Sequence[str]) -> Refusal:
+    if any(edit.where.startswith(WEIGHTS) for edit in observed.edits):
+        strange = [text for text in strange if not text.startswith(WEIGHTS)]
+    edits = [
+        f"{edit.where}: {edit.found}, not {edit.expected}" + (f" (by {edit.manager} {edit.at})" if edit.manager else "")
+        for edit in observed.edits
+    ]
+    way_out = f", or run `{_what_overwrites(record)}`, which overwrites it" if record is not None else ""
+    return Refusal(
+        reason=Reason.DIFFERENT,
+        happened=f"The cluster is not as {before} left it: " + "; ".join([*strange, *edits]) + ".",
+        means="Somebody or something else changed it; going on could send traffic where no pods are.",
+        do_next=f"Undo that change and run the stage again{way_out}.",
+    )
+
+
+def _what_overwrites(record: Record) -> str:
+    return f"stage 1 --tag {record.new.tag}" if record.previous is None else "rollback"
+
+
+def refuse_obstacles(observed: Observed) -> Refusal:
+    return Refusal(
+        reason=Reason.OBSTACLE,
+        happened="; ".join(observed.obstacles) + ".",
+        means="The weights would not decide where the service's traffic goes.",
+        do_next="Remove what is named, then run the stage again.",
+    )
+
+
+def refuse_no_previous(observed: Observed) -> Refusal:
+    if not observed.installed:
+        happened, do_next = "There is no such release.", "Install it with `stage 1 --tag TAG`."
+    elif observed.record is None or observed.record.direction is Direction.FORWARD:
+        happened = (
+            "The release has no record, and neither Helm's revisions nor the ReplicaSets tell its previous version."
+        )
+        do_next = "Go on to its end; then release the tag that you want with `stage 2 --tag TAG`."
+    else:
+        happened = f"The record knows no version before {observed.record.new.id}: it was the first installation."
+        do_next = (
+            "Release the tag that you want with `stage 2`, or with `stage 1` where it was never Ready. "
+            f"`stage 1 --tag {observed.record.new.tag}` takes back what other hands changed."
+        )
+    return Refusal(
+        reason=Reason.NO_PREVIOUS,
+        happened=happened,
+        means="There is nothing to go back to.",
+        do_next=do_next,
+    )
