@@ -498,6 +498,13 @@ def _is_early_return(step: Upgrade, track: Track) -> bool:
     return going_back and track is Track.PRODUCTION
 
 
+def _what_overwrites(step: Upgrade, names: Sequence[str]) -> str:
+    """Before a release has changed anything there is nothing of it to roll back."""
+    if step.record.reached == "steady":
+        return "take it back with --allow " + " --allow ".join(names)
+    return "run `rollback`, which overwrites it"
+
+
 def _too_much(step: Upgrade, found: list[Difference]) -> RefusedError:
     names = list(dict.fromkeys(difference.where for difference in found))
     if step.change is Change.INSTALL:
@@ -507,7 +514,7 @@ def _too_much(step: Upgrade, found: list[Difference]) -> RefusedError:
         return RefusedError(
             f"The step `{step.why}` would also change {', '.join(names)}, which {' and '.join(hands)} changed.",
             "Somebody or something else changed it after this release was written; going on would undo that unseen.",
-            "Undo that change and run the stage again, or run `rollback`, which overwrites it.",
+            f"Undo that change and run the stage again, or {_what_overwrites(step, names)}.",
             tuple(map(str, found)),
         )
     return RefusedError(

@@ -273,6 +273,23 @@ def test_an_edit_while_no_release_is_under_way(lab: Lab, ledger: Ledger, cases: 
     side_by_side(cases, edit_one)
 
 
+def test_a_shared_object_edited_between_releases(lab: Lab, ledger: Ledger) -> None:
+    """The next release is refused with the option that takes the edit back, and with it starts and does so."""
+    service = _service_at(lab, 1)
+    with Traffic(service.cluster, service.host, rps=RPS) as traffic:
+        patch("virtualservice", ROUTE, [{"op": "add", "path": "/spec/http/0/timeout", "value": "30s"}])(service)
+        before = service.snapshot()
+        run = service.stage(2, "84").expect(3, "refused")
+        assert service.snapshot() == before
+        _expect_named(run, (rf"\(by kubectl-patch {WHEN}\)", f"--allow VirtualService/{ROUTE}"))
+        service.stage(2, "84", "--allow", f"VirtualService/{ROUTE}").expect(0, "done")
+        service.check(RELEASE.at(2))
+        (route,) = service.read("virtualservices.networking.istio.io")
+        assert "timeout" not in route["spec"]["http"][0]
+        settle(traffic, ledger, "a shared object edited between releases")
+    lab.delete(service.namespace)
+
+
 def _expect_named(run: Run, named: tuple[str, ...]) -> None:
     for text in named:
         assert re.search(text, run.said), f"{text!r} is not said:\n{run.text}"
