@@ -119,20 +119,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         masks = _masks()
         return _run(options, masks)
     except CanaryError as error:
-        return _end(error, output, masks)
+        return _end(error, output, masks, arguments)
     except BrokenPipeError:
         return 5
     except Exception as error:
         import traceback
 
         lines = "".join(traceback.format_exception(error)).splitlines()
-        return _end(UnexpectedError.of(error, tuple(lines)), output, masks)
+        return _end(UnexpectedError.of(error, tuple(lines)), output, masks, arguments)
 
 
 def _masks() -> Masks:
     from helm_canary.ci.masks import Masks
+    from helm_canary.ci.platform import platform_of
 
-    return Masks(environment=os.environ)
+    return Masks(platform=platform_of(os.environ))
 
 
 def _wanted_output(arguments: Sequence[str], environment: Mapping[str, str]) -> str:
@@ -151,7 +152,7 @@ def _run(options: Options, masks: Masks) -> int:
     from helm_canary.commands import Edge, carry_out
     from helm_canary.process import Processes
 
-    console = Console(terminal_width=_terminal_width(), hide=masks.hide)
+    console = Console(terminal_width=_terminal_width(), hide=masks.hide, platform=masks.platform)
     environment = {name: value for name, value in os.environ.items() if _is_passed_on(name)}
     processes = Processes(environment=environment, echo=console.command)
     _listen(processes)
@@ -162,7 +163,8 @@ def _run(options: Options, masks: Masks) -> int:
             answer = carry_out(options, edge)
         finally:
             processes.end_all()
-    return _show(answer, options, masks)
+            console.end_group()
+    return _show(answer, options, masks, f"{options.command.value} {options.stage or ''}".strip())
 
 
 def _terminal_width() -> int:
@@ -189,7 +191,7 @@ def _listen(processes: Processes) -> None:
         signal.signal(number, cancelled)
 
 
-def _show(answer: Answer, options: Options, masks: Masks) -> int:
+def _show(answer: Answer, options: Options, masks: Masks, asked: str) -> int:
     if options.command is Command.TOKEN:
         # The token is the answer, and whoever called takes it from here.
         print(answer.text)
@@ -199,16 +201,24 @@ def _show(answer: Answer, options: Options, masks: Masks) -> int:
         from helm_canary.report import harmless
 
         print(harmless(masks.hide(answer.text)))
+    if answer.outcome is not None:
+        from helm_canary.ci.publish import publish
+
+        publish(answer.outcome, asked, masks)
     return answer.exit_code
 
 
-def _end(error: CanaryError, output: str, masks: Masks | None) -> int:
-    from helm_canary.report import error_json, error_text, harmless, outcome_json
+def _end(error: CanaryError, output: str, masks: Masks | None, arguments: Sequence[str]) -> int:
+    from helm_canary.ci.publish import publish
+    from helm_canary.report import error_text, harmless, nothing_known, outcome_json
 
-    hide = masks.hide if masks else str
+    masks = masks or _masks()
+    outcome = error.outcome or nothing_known(error)
     if output == "json":
-        print(hide(outcome_json(error.outcome) if error.outcome else error_json(error)))
-    print(harmless(hide(error_text(error))), file=sys.stderr)
+        print(masks.hide(outcome_json(outcome)))
+    print(harmless(masks.hide(error_text(error))), file=sys.stderr)
+    if arguments and arguments[0] in (Command.STAGE.value, Command.ROLLBACK.value):
+        publish(outcome, " ".join(arguments[: 2 if arguments[0] == Command.STAGE.value else 1]), masks)
     return error.exit_code
 
 

@@ -49,11 +49,12 @@ class Edge:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """A command's answer, as text and as JSON."""
+    """A command's answer, as text and as JSON; with the outcome where it may have moved something."""
 
     text: str
     json: str
     exit_code: int = 0
+    outcome: Outcome | None = None
 
 
 class _SystemClock:
@@ -107,7 +108,7 @@ def _carry_out_on_release(options: Options, edge: Edge) -> Answer:
 
 
 def _answer(outcome: Outcome) -> Answer:
-    return Answer(text=outcome_text(outcome), json=outcome_json(outcome))
+    return Answer(text=outcome_text(outcome), json=outcome_json(outcome), outcome=outcome)
 
 
 def _wire(options: Options, edge: Edge) -> tuple[Options, Execution, Requests]:

@@ -174,12 +174,11 @@ def error_values(error: CanaryError) -> dict[str, Any]:
     }
 
 
-def error_json(error: CanaryError) -> str:
+def nothing_known(error: CanaryError) -> Outcome:
     """An error before anything was carried out: the same keys as ever, with nothing known of the cluster."""
-    nothing = Outcome(
+    return Outcome(
         result=error.result, changed=False, plan=None, observed=None, traffic="unknown", proof="unproven", error=error
     )
-    return outcome_json(nothing)
 
 
 def status_values(observed: Observed, in_force: dict[str, str], proof: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from helm_canary.ci.masks import Masks
+from helm_canary.ci.platform import platform_of
 from helm_canary.identities import AUTHS
 from helm_canary.keys import PREFIX, keys_in, sweep
 from tests.azure.program import CLUSTER, Runner, Sampler
@@ -154,7 +155,7 @@ def test_a_mask_is_written_as_the_platform_reads_it(
     platform: dict[str, str], line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Escaped as the platform wants it, a line at a time, on standard error; nothing on a laptop."""
-    Masks(environment=platform).add("-----BEGIN KEY-----\n50% of-a-secret\nshort\n")
+    Masks(platform=platform_of(platform)).add("-----BEGIN KEY-----\n50% of-a-secret\nshort\n")
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.splitlines()[:1] == ([line] if line else [])
@@ -164,7 +165,7 @@ def test_a_mask_is_written_as_the_platform_reads_it(
 
 def test_what_is_masked_is_hidden_in_our_own_output() -> None:
     """The longest secret first, so that no half of one is left."""
-    masks = Masks(environment={})
+    masks = Masks()
     for secret in ("abcdefgh", "abcdefghijkl"):
         masks.add(secret)
     assert masks.hide("x abcdefghijkl y abcdefgh z") == "x *** y *** z"

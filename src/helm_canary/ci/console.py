@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TextIO
 
+from helm_canary.ci.platform import Laptop, Platform
 from helm_canary.core.model import Plan, Step
 from helm_canary.report import harmless, plan_text, step_line
 
@@ -20,6 +21,8 @@ class Console:
     stream: TextIO = field(default_factory=lambda: sys.stderr)
     terminal_width: int = 200
     hide: Callable[[str], str] = str
+    platform: Platform = field(default_factory=Laptop)
+    _in_group: bool = False
     _live: bool = False
     _said: str = ""
     _said_at: float = 0.0
@@ -37,7 +40,20 @@ class Console:
 
     def step(self, number: int, total: int, step: Step) -> None:
         self._said = ""
-        self.line(f"[{number}/{total}] {step_line(step)}")
+        self.end_group()
+        title = f"[{number}/{total}] {step_line(step)}"
+        opened = self.platform.group(harmless(self.hide(title)))
+        self._in_group = bool(opened)
+        if opened:
+            print(opened, file=self.stream, flush=True)
+        else:
+            self.line(title)
+
+    def end_group(self) -> None:
+        """What follows belongs to no step."""
+        if self._in_group:
+            print(self.platform.end_group(), file=self.stream, flush=True)
+        self._in_group = False
 
     def waiting(self, what: str, detail: str, since_s: float) -> None:
         """A live line on a terminal; in a log a line when the detail changes, and every half minute."""

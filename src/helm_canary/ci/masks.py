@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import sys
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TextIO
+
+from helm_canary.ci.platform import Laptop, Platform
 
 # A CI refuses to mask, or masks half of the log, when the text is as short as a word.
 SHORTEST = 8
@@ -18,7 +19,7 @@ INSTEAD = "***"
 class Masks:
     """The secrets of this run. Thread-safe: tokens are renewed aside."""
 
-    environment: Mapping[str, str] = field(repr=False)
+    platform: Platform = field(default_factory=Laptop)
     stream: TextIO = field(default_factory=lambda: sys.stderr)
     _known: dict[str, None] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -45,14 +46,6 @@ class Masks:
         return text
 
     def _tell(self, text: str) -> None:
-        command = ""
-        if self.environment.get("GITHUB_ACTIONS") == "true":
-            command = "::add-mask::" + _escaped(text, "%25")
-        elif self.environment.get("TF_BUILD", "").lower() == "true":
-            command = "##vso[task.setsecret]" + _escaped(text, "%AZP25")
+        command = self.platform.mask(text)
         if command:
             print(command, file=self.stream, flush=True)
-
-
-def _escaped(text: str, percent: str) -> str:
-    return text.replace("%", percent).replace("\r", "%0D").replace("\n", "%0A")
