@@ -19,11 +19,14 @@ help: ## show this list
 demo: $(READY) ## a release of 84 over 83 on a real cluster under 100 requests a second, then a bad 85 (YES=1: no prompts; CONTEXT=: your cluster)
 	@$(PY) -m demo
 
+# What needs no cluster goes on every core. What is on the cluster counts lost requests: nothing may run beside it.
 test: lint types cluster-for-tests ## lint, types and every test but the long matrix; 30 minutes at most once the caches are warm
-	$(PYTEST) -m 'not matrix'
+	$(PYTEST) --numprocesses=auto -m 'not matrix and not cluster'
+	$(PYTEST) -m 'not matrix and cluster'
 
 test-all: lint types cluster-for-tests ## test, and the matrix
-	$(PYTEST)
+	$(PYTEST) --numprocesses=auto -m 'not cluster'
+	$(PYTEST) -m cluster
 
 lint: $(READY) ## ruff: errors and format
 	$(PY) -m ruff check .

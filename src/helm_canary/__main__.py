@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -218,7 +219,9 @@ def _end(error: CanaryError, output: str, masks: Masks | None, arguments: Sequen
         print(masks.hide(outcome_json(outcome)))
     print(harmless(masks.hide(error_text(error))), file=sys.stderr)
     if arguments and arguments[0] in (Command.STAGE.value, Command.ROLLBACK.value):
-        publish(outcome, " ".join(arguments[: 2 if arguments[0] == Command.STAGE.value else 1]), masks)
+        # Of a command line that may be wrong, what is certain to be a command and a stage; anything else may be a secret.
+        stage = next((word for word in arguments[1:2] if re.fullmatch(r"[a-z0-9][a-z0-9-]{0,30}", word)), "")
+        publish(outcome, f"{arguments[0]} {stage}".strip(), masks)
     return error.exit_code
 
 

@@ -198,6 +198,8 @@ class _Cluster:
                 self._renew(identity)
             except AzureError as error:
                 self._trouble = error.happened
+            except OSError as error:
+                self._trouble = f"the token could not be written: {error.strerror}."
             return self._written_at > began
 
     def _renew(self, identity: Identity) -> None:

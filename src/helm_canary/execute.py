@@ -149,7 +149,7 @@ class Execution:
             for _ in range(MOST_PLANS):
                 made = self._plan_once_others_stopped(wanted, facts)
                 if made is None:
-                    facts = self.reading.again()
+                    facts = self.reading.to_plan_again()
                     continue
                 self.report.plan(made)
                 if self.options.dry_run:
@@ -162,7 +162,7 @@ class Execution:
                 except PlanAnewError as error:
                     self.report.note(f"{error} Planning anew.")
                     self._prepared = self._written = None
-                    facts = self.reading.again()
+                    facts = self.reading.to_plan_again()
             raise _never_still()
         except CanaryError as error:
             error = self._why(error)
@@ -224,6 +224,8 @@ class Execution:
 
     def _carry_out(self, made: Plan, wanted: Wanted, facts: Facts) -> Outcome:
         self._overwrites = made.overwrites
+        if made.overwrites:
+            self.reading.render_what_is_stored(facts.stored)
         for number, step in enumerate(made.steps, start=1):
             self.report.step(number, len(made.steps), step)
             self._prepare(made.steps[number - 1 :])
@@ -275,8 +277,20 @@ class Execution:
                 raise
             self.report.note(f"{error.happened} Its traffic goes back to the {step.track.other.value}.")
             for rescue in step.on_failure:
-                self._take(rescue)
+                self._rescue(rescue)
             raise
+
+    def _rescue(self, step: Step) -> None:
+        """A step of the way out of a failed watch, tried again where it must be: planned anew, the failure would be forgotten."""
+        for last in (False, False, True):
+            try:
+                self._take(step)
+                return
+            except PlanAnewError:
+                if last:
+                    raise
+                self._prepared = self._written = None
+                self.holding.ensure(self.reading.again().stored)
 
     def _prepare(self, steps: Sequence[Step]) -> None:
         """While the first of these is waited for, the upgrade after it is rendered."""
@@ -494,13 +508,14 @@ def _with_live_replicas(step: Upgrade, facts: Facts) -> Upgrade:
 def _is_early_return(step: Upgrade, track: Track) -> bool:
     """The exception of rule 1: back to a production that this release never changed, with one Ready pod."""
     record = step.record
-    going_back = record.direction is Direction.ROLLING_BACK and not has_touched_production(record)
-    return going_back and track is Track.PRODUCTION
+    going_back = record.direction is Direction.ROLLING_BACK and record.previous is not None
+    return going_back and not has_touched_production(record) and track is Track.PRODUCTION
 
 
 def _what_overwrites(step: Upgrade, names: Sequence[str]) -> str:
     """Before a release has changed anything there is nothing of it to roll back."""
-    if step.record.reached == "steady":
+    at_rest = step.record.direction in (Direction.FINISHED, Direction.ROLLED_BACK)
+    if at_rest or step.record.reached == "steady":
         return "take it back with --allow " + " --allow ".join(names)
     return "run `rollback`, which overwrites it"
 

@@ -60,28 +60,46 @@ def compare(
 ) -> list[Difference]:
     """Everything an upgrade would change: of objects that are there, new ones, and ones that are no longer rendered.
 
-    `written` is what Helm's newest manifest holds: Helm deletes what it does not find in the new one.
+    `written` is what Helm's newest manifest holds: Helm deletes what it does not find in the new one, and of an object that
+    another hand deleted it says what it was.
     """
-    there = {reference(item): item for item in live}
+    there, written, rendered = {reference(item): item for item in live}, list(written), list(rendered)
+    known, new = ({reference(item): item for item in items} for items in (written, rendered))
     found = []
     for item in would:
         name = reference(item)
         if name not in there:
             found.append(Difference(where=name, path="", live="nothing", would="created"))
+            if name in known and name in new:
+                changes = differences(normal(known[name]), normal(new[name]))
+                found += [Difference(where=name, path=path, live=was, would=after) for path, was, after in changes]
             continue
         for path, before, after in differences(normal(there[name]), normal(item)):
             manager, at = last_hand(there[name], path)
             found.append(Difference(where=name, path=path, live=before, would=after, manager=manager, at=at))
-    kept = {reference(item) for item in rendered}
     for item in written:
-        if reference(item) not in kept:
+        if reference(item) not in new:
             found.append(Difference(where=reference(item), path="", live="there", would="deleted"))
     return found
 
 
 def unwanted(found: Iterable[Difference], step: Upgrade, shape: Shape, allowed: Sequence[str]) -> list[Difference]:
     """The differences that this step is not for."""
-    return [difference for difference in found if not _is_meant(difference, step, shape, allowed)]
+    every = list(found)
+    route = f"VirtualService/{shape.route}"
+    # Deleted by another hand, it is written again by the first step of whatever comes, with what that is allowed to change.
+    restored = Difference(where=route, path="", live="nothing", would="created")
+    restores = step.change is Change.WEIGHT and restored in every
+    return [
+        difference
+        for difference in every
+        if not _is_meant(difference, step, shape, allowed)
+        and not (restores and (difference == restored or _is_shared(difference, step, allowed)))
+    ]
+
+
+def _is_shared(difference: Difference, step: Upgrade, allowed: Sequence[str]) -> bool:
+    return difference.where in allowed and not _is_needed(difference, step.record)
 
 
 def _is_meant(difference: Difference, step: Upgrade, shape: Shape, allowed: Sequence[str]) -> bool:
@@ -89,14 +107,12 @@ def _is_meant(difference: Difference, step: Upgrade, shape: Shape, allowed: Sequ
         case Change.INSTALL:
             return difference.where in allowed and not difference.where.startswith("Deployment/")
         case Change.WEIGHT:
-            missing = difference.would == "created"  # deleted by another hand: it is written again with its weights
-            is_weight = missing or bool(WEIGHT_PATH.match(difference.path))
-            return difference.where == f"VirtualService/{shape.route}" and is_weight
+            return difference.where == f"VirtualService/{shape.route}" and bool(WEIGHT_PATH.match(difference.path))
         case Change.SCALE:
             assert step.track is not None
             return difference.where == f"Deployment/{shape.deployment(step.track)}" and difference.would != "deleted"
         case Change.SHARED:
-            return difference.where in allowed and not _is_needed(difference, step.record)
+            return _is_shared(difference, step, allowed)
         case Change.RECORD:
             return False
 

@@ -39,8 +39,12 @@ def traffic_of(observed: Observed | None) -> str:
 
 def describe_traffic(observed: Observed | None) -> str:
     """One sentence: who has the traffic, and whether it is Ready."""
-    if observed is None or observed.asked is None:
+    if observed is None:
         return "Where the traffic is cannot be said: the cluster could not be read."
+    if observed.route_missing:
+        return "Traffic: none, because there is no VirtualService."
+    if observed.asked is None:
+        return "Where the traffic is cannot be said: not all routes of the VirtualService have the same weights."
     said = []
     for track in Track:
         state, weight = observed.track(track), observed.asked.of(track)

@@ -13,6 +13,7 @@ from typing import Any
 
 from helm_canary.cluster import Live
 from helm_canary.core.model import (
+    ALL_PRODUCTION,
     Change,
     Observed,
     Provenance,
@@ -90,6 +91,7 @@ class Reading:
     objects: Sequence[Object] = ()
     _foreign_routes: Sequence[Mapping[str, Any]] = ()
     _target: Version | None = None
+    _wanted: Rendered | None = None
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4))
 
     def for_stage(self) -> tuple[Rendered, Facts]:
@@ -106,10 +108,19 @@ class Reading:
                 job.result()
             target = rendered.result()
             self._take_foreign_routes(foreign_routes.result())
-        self._target = target.version
-        shape = self._adopt_shape(target.shape, facts_read[1], target.objects)
-        shared = self._shared_changes(facts_read[0], facts_read[1], shape, target)
-        return target, self.facts_of(*facts_read, shared=shared, rendered=target.objects)
+        self._target, self._wanted = target.version, target
+        self._adopt_shape(target.shape, facts_read[1], target.objects)
+        return target, self._facts_to_plan(*facts_read)
+
+    def _facts_to_plan(self, stored: Stored, live: Live) -> Facts:
+        """With what only a plan needs: of a stage, what of the shared objects it may change."""
+        if self._wanted is None:
+            return self.facts_of(stored, live)
+        shared = self._shared_changes(stored, live, self.known_shape, self._wanted)
+        return self.facts_of(stored, live, shared=shared, rendered=self._wanted.objects)
+
+    def to_plan_again(self) -> Facts:
+        return self._facts_to_plan(*self.read())
 
     def _take_foreign_routes(self, found: Sequence[Mapping[str, Any]] | None) -> None:
         if found is None:
@@ -141,9 +152,14 @@ class Reading:
         if tag:
             shape = replace(shape, container=_container(objects, shape, tag))
         if self.goes_back:
-            self.source = self._stored_source(stored)
+            self.render_what_is_stored(stored)
         self._adopt_shape(shape, live, objects)
         return self.facts_of(stored, live)
+
+    def render_what_is_stored(self, stored: Stored) -> None:
+        """From now on the chart and values in the cluster are rendered, not the caller's."""
+        if self.source is None:
+            self.source = self._stored_source(stored)
 
     def _stored_source(self, stored: Stored) -> ChartSource:
         """What a rollback renders: the chart and values in the cluster; only subcharts must come from the caller."""
@@ -218,17 +234,18 @@ class Reading:
         if not self.options.allow or self.options.stage != 2 or stored.newest is None:
             return ()
         observed = observe(stored, live, shape, target=target.version)
-        known = observed.production.version, observed.canary.version, observed.asked
-        if observed.record is None or None in known:
+        asked = (
+            ALL_PRODUCTION if observed.route_missing else observed.asked
+        )  # stage 2 writes the route again with these
+        if observed.record is None or asked is None or None in (observed.production.version, observed.canary.version):
             return ()
-        assert observed.asked is not None
         assert observed.production.version is not None
         assert observed.canary.version is not None
         still = Upgrade(
             change=Change.SHARED,
             production=TrackTarget(version=observed.production.version, replicas=observed.production.replicas),
             canary=TrackTarget(version=observed.canary.version, replicas=observed.canary.replicas),
-            split=observed.asked,
+            split=asked,
             record=observed.record,
             native=target.version,
             why="",

@@ -6,6 +6,7 @@ What comes from a cluster or a tool is text on this page and nothing else: no ta
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from helm_canary.core.model import Result, Track
 from helm_canary.errors import CanaryError
@@ -39,27 +40,30 @@ def block(lines: tuple[str, ...]) -> str:
     return f"{fence}text\n{text}\n{fence}"
 
 
-def outcome_markdown(outcome: Outcome, asked: str) -> str:
-    """`asked`: the command, such as `stage 3`."""
-    parts = [f"### {plain(asked)}: {SIGNS[outcome.result]}"]
+def outcome_markdown(outcome: Outcome, asked: str, hide: Callable[[str], str] = str) -> str:
+    """`asked`: the command, such as `stage 3`. `hide` takes secrets out of a text, before anything in it is escaped."""
+
+    def say(text: str) -> str:
+        return plain(hide(text))
+
+    parts = [f"### {say(asked)}: {SIGNS[outcome.result]}"]
     if outcome.plan:
-        parts.append(plain(outcome.plan.because))
+        parts.append(say(outcome.plan.because))
     if outcome.error:
-        parts.append(_error(outcome.error))
+        parts += _error(outcome.error, hide)
     parts += _tracks(outcome)
     if outcome.plan and outcome.plan.changes:
         parts.append(
-            "\n".join(f"{number}. {plain(step_line(step))}" for number, step in enumerate(outcome.plan.steps, 1))
+            "\n".join(f"{number}. {say(step_line(step))}" for number, step in enumerate(outcome.plan.steps, 1))
         )
-    parts += [f"> {plain(text)}" for text in warnings(outcome)]
-    return "\n\n".join(parts) + "\n"
+    parts += [f"> {say(text)}" for text in warnings(outcome)]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _error(error: CanaryError) -> str:
-    lines = [f"**{plain(error.happened)}**", plain(error.means), plain(error.do_next)]
-    if error.details:
-        lines.append(block(error.details))
-    return "\n\n".join(line for line in lines if line)
+def _error(error: CanaryError, hide: Callable[[str], str]) -> list[str]:
+    happened, means, do_next = (plain(hide(text)) for text in (error.happened, error.means, error.do_next))
+    details = block(tuple(map(hide, error.details))) if error.details else ""
+    return [f"**{happened}**" if happened else "", means, do_next, details]
 
 
 def _tracks(outcome: Outcome) -> list[str]:

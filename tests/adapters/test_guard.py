@@ -169,6 +169,36 @@ def test_an_object_that_is_not_rendered_any_more_would_be_deleted() -> None:
     assert unwanted([deployment], CANARY, SHAPE, ()) == [deployment]
 
 
+def without_route(change: Callable[[list[dict[str, Any]]], object]) -> list[Difference]:
+    """What an upgrade would change where another hand deleted the VirtualService, with a chart that renders it so now."""
+    live = [item for item in LIVE if item["kind"] != "VirtualService"]
+    now = copy.deepcopy(list(objects("steady.yaml")))
+    change(now)
+    would = [one(now, "VirtualService") if item["kind"] == "VirtualService" else item for item in LIVE]
+    return compare(live, would, objects("steady.yaml"), now)
+
+
+def test_a_deleted_route_is_written_again_as_it_was() -> None:
+    """A weight step may make it, with the weights of its plan; no other step may, and nothing else of it may be new."""
+    for change in (lambda things: None, weights):
+        found = without_route(change)
+        assert "VirtualService/product-page-virtual-service: nothing -> created" in map(str, found)
+        may = {name for name in STEPS if unwanted(found, STEPS[name], SHAPE, ()) == []}
+        assert may == {"weight"}
+    found = without_route(lambda things: one(things, "VirtualService")["spec"]["hosts"].append("x"))
+    (only,) = unwanted(found, WEIGHT, SHAPE, ())
+    assert (only.where, only.path) == ("VirtualService/product-page-virtual-service", "spec.hosts[2]")
+
+
+def test_the_step_that_makes_a_deleted_route_may_change_what_is_allowed() -> None:
+    """It comes first, so the shared changes of the release cannot be made before it."""
+    service = Difference(where="Service/x", path="spec.type", live="ClusterIP", would="NodePort")
+    found = [*without_route(lambda things: None), service]
+    assert unwanted(found, WEIGHT, SHAPE, ()) == [service]
+    assert unwanted(found, WEIGHT, SHAPE, ("Service/x",)) == []
+    assert unwanted([service], WEIGHT, SHAPE, ("Service/x",)) == [service]
+
+
 def test_a_shared_change_is_made_only_where_it_was_allowed_and_in_its_step() -> None:
     """`--allow KIND/NAME` is one object, and holds for the step that is for it."""
     found = compared(lambda things: one(things, "Service")["spec"]["ports"][0].update(port=80))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import random
 import re
 import string
@@ -241,6 +242,34 @@ def test_the_program_tells_github_what_went_wrong(tmp_path: Path) -> None:
     (command,) = [line for line in ran.stderr.splitlines() if is_github_command(line)]
     assert command.startswith("::error title=helm-canary stage 9::")
     assert "wrong input, nothing was changed" in summary.read_text()
+
+
+SECRET = "eyJhbGciOi.eyJzdWIiOi-x_1.c2ln+bmF0dXJl/ZQ=="
+
+
+def test_no_secret_is_published(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A secret in the words of a tool is gone from annotations and summary, although its characters are escaped there."""
+    files = {"GITHUB_OUTPUT": str(tmp_path / "output"), "GITHUB_STEP_SUMMARY": str(tmp_path / "summary")}
+    masks = Masks(platform=platform_of({"GITHUB_ACTIONS": "true", **files}))
+    masks.add(SECRET)
+    capsys.readouterr()
+    for failed in (False, True):
+        publish(replace(outcome(f"Bearer {SECRET} x", failed=failed), observed=steady()), "stage 3", masks)
+    summary = html.unescape((tmp_path / "summary").read_text())
+    assert "Bearer *** x" in summary
+    assert SECRET not in summary + capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["--set=db.password=hunter2hunter2", "\udcff", "3 password"])
+def test_a_wrong_command_line_is_not_repeated_to_the_ci(word: str, tmp_path: Path) -> None:
+    """What stands where the stage should may be a secret: the title names the command alone."""
+    summary = tmp_path / "summary"
+    env = {"GITHUB_ACTIONS": "true", "GITHUB_OUTPUT": str(tmp_path / "output"), "GITHUB_STEP_SUMMARY": str(summary)}
+    ran = run("stage", word, "--release", "page", "--chart", ".", "--tag", "84", env=env)
+
+    assert ran.code == 2
+    assert "::error title=helm-canary stage::" in ran.stderr
+    assert "hunter2" not in ran.stderr + summary.read_text() + (tmp_path / "output").read_text()
 
 
 def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:

@@ -68,6 +68,25 @@ def test_an_autoscaler_between_all_commands() -> None:
     report(walk, "own states with an autoscaler")
 
 
+def test_the_first_installation_is_put_back() -> None:
+    """From whatever other hands made of it, `stage 1` of the installed tag arrives, also after a death in any step of it."""
+    weights, replicas = (100,), 2
+    installed = starts(weights, replicas)[1].record
+    assert installed is not None
+    found = {replace(world, record=None) for world in sim.every_small_world(weights, replicas)}
+    records = installed, replace(installed, direction=Direction.ROLLING_BACK)
+    worlds = [replace(world, record=record) for world in found for record in records]
+    walk = Walk(plan, weights, replicas, foreign=True)
+    walk.commands = [walk.stage(1, OLD)]
+    walk.run(worlds)
+    report(walk, "installed, and changed since")
+    assert walk.plans > 500
+    answers = [plan(sim.observe(world), walk.commands[0]) for world in walk.worlds]
+    assert {made.reason for made in answers if isinstance(made, Refusal)} == {
+        Reason.NOT_READY
+    }  # it is as it was, but for pods
+
+
 def test_another_release_waits_its_turn() -> None:
     """Another version is refused while a release is under way, and starts from wherever the last one ended."""
     walk = Walk(plan, (10, 100), 2).run(starts((10, 100), 2))

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field, replace
 
 from helm_canary.core.invariants import State, Violation, check_plan, check_state, check_step, may_go_back_at_once
 from helm_canary.core.model import (
+    ALL_PRODUCTION,
     Direction,
     Observed,
     Plan,
+    Record,
     Refusal,
     Result,
     Role,
@@ -147,7 +149,7 @@ class Walk:
             done = sim.after(world, step)
             self._instant(world, done, step, wanted, made)
             world = done
-        if made.result in (Result.DONE, Result.NOTHING):
+        if made.result in (Result.DONE, Result.NOTHING, Result.FIRST_INSTALL):
             self._check_arrival(world, wanted, made, start)
         return world
 
@@ -213,6 +215,8 @@ class Walk:
                 problem = problem or "production is not Ready"
             if record.reached != made.goal.name:
                 problem = problem or f"the record says {record.reached}"
+        elif made.goal is not None and wanted.number == 1 and record is not None and record.previous is None:
+            problem = _not_put_back(final, record)
         if record is not None and record.previous is not None and record.replicas < self.replicas:
             problem = problem or f"R is {record.replicas}, not {self.replicas}"
         if made.changes and not final.applied:
@@ -229,6 +233,17 @@ class Walk:
                 again = self.planner(sim.observe(worlds[number]), self.commands[command])
                 text = f"run again, the command is {is_what}"
                 raise Broken(6, _story(worlds[number], self.commands[command], again, [text]))
+
+
+def _not_put_back(final: World, record: Record) -> str | None:
+    """Why this is not what the first installation left."""
+    if record.direction is not Direction.FINISHED:
+        return f"the record says {record.direction.value}"
+    found = (final.production.version, final.canary.version, final.asked, final.canary.replicas)
+    wanted = (record.new, record.new, ALL_PRODUCTION, 0)
+    if found != wanted and (found[0], found[2], found[3]) != (record.new, ALL_PRODUCTION, 0):
+        return f"{found} instead of {wanted}"
+    return None if final.production.full else "production is not Ready"
 
 
 def _story(world: World, wanted: Wanted, made: Plan | Refusal, found: list[str]) -> str:

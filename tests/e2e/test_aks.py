@@ -139,6 +139,7 @@ def test_a_token_that_dies_in_mid_wait(life_s: int, lab: Lab, tmp_path: Path) ->
         service.check(Release("83", "late").at(2))
 
 
+@pytest.mark.matrix
 def test_a_token_that_is_refused_in_the_middle_of_helm(lab: Lab, tmp_path: Path) -> None:
     """A token that becomes worthless while a `helm upgrade` runs, which has read it already: planned anew with another one."""
     with on_aks(lab, tmp_path) as (service, account):
@@ -157,6 +158,7 @@ def test_a_token_that_is_refused_in_the_middle_of_helm(lab: Lab, tmp_path: Path)
         service.check(Release("83", "84").at(2))
 
 
+@pytest.mark.matrix
 def test_a_token_that_dies_for_good_after_the_first_write(lab: Lab, tmp_path: Path) -> None:
     """Where no other token is to be had the release stops and says why; another run brings it to its end."""
     with on_aks(lab, tmp_path) as (service, account):

@@ -295,6 +295,7 @@ def _expect_named(run: Run, named: tuple[str, ...]) -> None:
         assert re.search(text, run.said), f"{text!r} is not said:\n{run.text}"
 
 
+@pytest.mark.matrix
 def test_six_pods_by_an_autoscaler_stay_six(lab: Lab, ledger: Ledger) -> None:
     """Production that an autoscaler raised to six at stage 2 keeps six through every later stage and the rollback."""
     release = replace(RELEASE, replicas=6, canary_replicas=(6, 6, 6))

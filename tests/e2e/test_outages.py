@@ -82,6 +82,7 @@ def test_istiod_is_away_while_a_weight_is_written(lab: Lab, ledger: Ledger) -> N
     lab.delete(service.namespace)
 
 
+@pytest.mark.matrix
 def test_a_gateway_that_does_not_answer(lab: Lab, ledger: Ledger) -> None:
     """It is waited for, named and left out: the stages arrive and their proof is `unproven`, until it answers again."""
     service = lab.service(options=("--drain", "3s", "--timeout", "90s"))

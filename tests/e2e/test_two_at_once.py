@@ -193,6 +193,7 @@ def test_a_lease_that_is_deleted_by_hand(lab: Lab, ledger: Ledger) -> None:
         service.rollback().expect(0, "done")
 
 
+@pytest.mark.matrix
 def test_old_pipelines_change_nothing(fresh: Service, ledger: Ledger) -> None:
     """After 84 finished, 83's pipeline is `already-past` throughout; `rollback --of` 83, or of a refused 85, does nothing."""
     fresh.install("82")

@@ -43,7 +43,7 @@ class AzurePipelines:
             return []
         handle, path = tempfile.mkstemp(prefix="helm-canary-", suffix=".md", dir=self.folder)
         with os.fdopen(handle, "wb") as file:
-            file.write(markdown.encode())
+            file.write(markdown.encode(errors="replace"))
         return ["##vso[task.uploadsummary]" + as_data(path)]
 
 

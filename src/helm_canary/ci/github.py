@@ -62,9 +62,10 @@ def entry(name: str, value: str) -> str:
 
 def limited(markdown: str) -> str:
     """Whole lines up to the limit in bytes."""
-    if len(markdown.encode()) <= SUMMARY_LIMIT:
+    content = markdown.encode(errors="replace")
+    if len(content) <= SUMMARY_LIMIT:
         return markdown
-    kept = markdown.encode()[:SUMMARY_LIMIT].decode(errors="ignore")
+    kept = content[:SUMMARY_LIMIT].decode(errors="ignore")
     return kept.rpartition("\n")[0] + CUT
 
 
@@ -75,4 +76,4 @@ def _append(path: str, text: str) -> None:
         if size:
             file.seek(size - 1)
             text = text if file.read(1) == b"\n" else "\n" + text
-        file.write(text.encode())
+        file.write(text.encode(errors="replace"))

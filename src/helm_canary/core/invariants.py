@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from helm_canary.core.model import (
+    ALL_PRODUCTION,
     Change,
     Direction,
     Drain,
@@ -465,8 +466,10 @@ def check_end(state: State, plan: Plan) -> list[Violation]:
         found.append(Violation(rule=6, step=number, text="the plan ends in the middle of a rollback"))
     if state.in_force is None or state.in_force != {state.asked}:
         found.append(Violation(rule=6, step=number, text=f"the weights {state.asked} are not proven at the end"))
-    if record.previous is None or last.change is Change.SHARED:
+    if last.change is Change.SHARED:
         return found
+    if record.previous is None:
+        return found + (list(_check_put_back(state, record, number)) if record.direction is Direction.FINISHED else [])
     if record.direction is Direction.ROLLED_BACK:
         return found + list(_check_table(state, stages_for(record.weights)[0], record, number))
     stage = stage_named(record.weights, record.reached)
@@ -474,6 +477,17 @@ def check_end(state: State, plan: Plan) -> list[Violation]:
         text = f"the plan is for {plan.goal.name}, the record ends at {stage.name}"
         found.append(Violation(rule=6, step=number, text=text))
     return found + list(_check_table(state, stage, record, number))
+
+
+def _check_put_back(state: State, record: Record, number: int) -> Iterator[Violation]:
+    """Of the first installation there is one version, on production alone."""
+    for track in Track:
+        if state.track(track).version != record.new:
+            text = f"{track.value} ends at {state.track(track).version}, not {record.new}"
+            yield Violation(rule=6, step=number, text=text)
+    if state.asked != ALL_PRODUCTION or state.canary.replicas > 0:
+        text = f"the weights end at {state.asked}, and the canary with {state.canary.replicas} pods"
+        yield Violation(rule=6, step=number, text=text)
 
 
 def _check_table(state: State, stage: Stage, record: Record, number: int) -> Iterator[Violation]:

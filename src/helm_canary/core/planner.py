@@ -52,6 +52,7 @@ from helm_canary.core.refusals import (
     refuse_skipped,
     refuse_unfinished,
     refuse_unknown_stage,
+    refuse_without_route,
 )
 from helm_canary.core.stages import canary_replicas, has_touched_production, stage_named, stages_for
 
@@ -228,9 +229,8 @@ def _plan_stage(observed: Observed, wanted: WantedStage) -> Plan | Refusal:
     stage, version, record = stages[wanted.number - 1], wanted.version, _standing(observed)
     if not _is_installed(observed, version):
         return _plan_first(observed, wanted, stage)
-    only = record is not None and record.previous is None and record.new == version
-    if record is not None and only and wanted.number == 1 and _is_disturbed(observed, version):
-        return _plan_restored(observed, wanted, record, stage)
+    if wanted.number == 1 and _is_to_be_restored(observed, version):
+        return _plan_restored(observed, wanted, stage)
     if record is not None and record.new == version and _is_under_way_or_finished(record):
         if not (observed.shared and record.direction is Direction.FINISHED and observed.applied):
             return _plan_under_way(observed, wanted, record)
@@ -340,7 +340,9 @@ def _plan_under_way(observed: Observed, wanted: WantedStage, record: Record) -> 
         return _already_past(observed, stage, record)
     if stage.number > reached.number + 1:
         return refuse_skipped(record, stage, reached, stages[reached.number])
-    before, found, observed = stages[max(stage.number - 2, 0)], observed, _with_route(observed, record)
+    before, found = stages[max(stage.number - 2, 0)], observed
+    if stage.role is not Role.STEADY:  # which only asks
+        observed = _with_route(observed, record)
     strange = _differences(observed, record, (before, stage))
     # The next move may have begun: then what is strange here is right there.
     begun = stage.number == reached.number < toward.number and not _differences(observed, record, (stage, toward))
@@ -578,28 +580,47 @@ def _plan_shared_only(observed: Observed, wanted: WantedStage, stage: Stage) -> 
     return _planned(draft, stage, "No pod changes; only the allowed shared objects did.")
 
 
-def _plan_restored(observed: Observed, wanted: WantedStage, record: Record, stage: Stage) -> Plan:
-    """The only version that there ever was, after other hands: a rollback has nothing to go back to, so this overwrites."""
-    home, record = wanted.version, replace(record, by=wanted.by)
-    draft, replicas = _Draft.of(observed, record, wanted.version), 1 if observed.hpa else record.replicas
+def _is_to_be_restored(observed: Observed, version: Version) -> bool:
+    """Whether the only version that there ever was is asked for by its tag, and other hands changed it since.
+
+    By the tag: what is put back is what was installed, with the chart that is stored, whatever the caller's chart renders now.
+    """
+    record = observed.record
+    if record is None or record.previous is not None or record.new.tag != version.tag:
+        return False
+    if record.direction is Direction.ROLLING_BACK:
+        return True
+    return record.direction is Direction.FINISHED and _is_disturbed(observed, record.new)
+
+
+def _plan_restored(observed: Observed, wanted: WantedStage, stage: Stage) -> Plan | Refusal:
+    """A rollback of the first installation has nothing to go back to, so this overwrites what other hands changed."""
+    if observed.obstacles:
+        return refuse_obstacles(observed)
+    assert observed.record is not None
+    done = replace(observed.record, direction=Direction.FINISHED, by=wanted.by)
+    home, underway = done.new, replace(done, direction=Direction.ROLLING_BACK)
+    draft, replicas = _Draft.of(observed, observed.record, None), 1 if observed.hpa else done.replicas
     if draft.split == NO_ROUTE:
-        _write_route_again(draft, _to_who_can_serve(draft), record)
+        _write_route_again(draft, _to_who_can_serve(observed), underway)
     if draft.production.version != home:
-        _give_the_traffic_to(draft, home, record)
+        _give_the_traffic_to(draft, home, underway)
     else:
         draft.prove()
-        draft.bring(PRODUCTION, home, replicas, record, "production gets all its pods back")
-        draft.shift(ALL_PRODUCTION, record, "all traffic back on production")
+        draft.bring(PRODUCTION, home, replicas, underway, "production gets all its pods back")
+        draft.shift(ALL_PRODUCTION, underway, "all traffic back on production")
     draft.prove()
-    draft.remove_canary(home, record, "the canary's pods go")
-    draft.settle(record, observed.applied and not observed.edits, "write again what other hands changed")
+    draft.remove_canary(home, done, "the canary's pods go")
+    draft.settle(done, observed.applied and not observed.edits, "remember that all is as it was installed")
     because = f"{home.id}, the first version that was installed, is put back as it was."
     return replace(_planned(draft, stage, because, _overwritten(observed)), overwrites=True)
 
 
 def _check_steady(observed: Observed, stage: Stage) -> Plan | Refusal:
     """Rule 6 of the order: say whether a release can start; change nothing."""
-    strange = _not_steady(observed)
+    strange, record = _not_steady(observed), _standing(observed)
+    if observed.route_missing and record is not None and not _not_steady(_with_route(observed, record)):
+        return refuse_without_route(stage)
     if not observed.production.fully_ready:
         strange.append(f"{observed.production.ready} of {observed.production.replicas} production pods are Ready")
     if strange or observed.edits:
@@ -637,7 +658,9 @@ def _plan_new_release(observed: Observed, wanted: WantedStage) -> Plan | Refusal
         since=wanted.by.at,
         history=history,
     )
-    steady = _with_route(observed, record)
+    # Where nothing is recorded, what the canary had of the traffic was in the VirtualService alone.
+    known = observed.record is not None or observed.canary.replicas == 0
+    steady = _with_route(observed, record) if known else observed
     strange = _not_steady(steady)
     if strange or steady.edits:
         return refuse_different(steady, observed.record, stages[0], strange)
@@ -670,7 +693,12 @@ def _with_route(observed: Observed, record: Record) -> Observed:
     and is what a stage is refused for.
     """
     split = stage_named(record.weights, record.reached).split
-    able = all(observed.track(track).fully_ready for track in Track if split.of(track) > 0)
+    needed = {track: -(-record.replicas * split.of(track) // 100) for track in Track}
+    able = all(
+        observed.track(track).fully_ready and (observed.hpa or observed.track(track).replicas >= needed[track])
+        for track in Track
+        if split.of(track) > 0
+    )
     true = record.direction is not Direction.FINISHED or observed.canary.replicas == 0
     if not observed.route_missing or not (able and true):
         return observed
@@ -683,8 +711,11 @@ def _write_route_again(draft: _Draft, split: Split, record: Record) -> None:
     draft.shift(split, record, "there is no VirtualService: write it again")
 
 
-def _to_who_can_serve(draft: _Draft) -> Split:
-    return ALL_CANARY if draft.canary.ready and not draft.production.ready else ALL_PRODUCTION
+def _to_who_can_serve(observed: Observed) -> Split:
+    """Without a route nobody is served, so some pods are better than none."""
+    production, canary = observed.production, observed.canary
+    better = canary.fully_ready or canary.serving > production.serving
+    return ALL_CANARY if better and not production.fully_ready else ALL_PRODUCTION
 
 
 # --- rollback -------------------------------------------------------------------------------------
@@ -707,7 +738,7 @@ def _plan_rollback(observed: Observed, wanted: WantedRollback) -> Plan | Refusal
     done = replace(underway, direction=Direction.ROLLED_BACK, history=history)
     draft, notes = _Draft.of(observed, record, None), []
     if draft.split == NO_ROUTE:
-        _write_route_again(draft, _to_who_can_serve(draft), underway)
+        _write_route_again(draft, _to_who_can_serve(observed), underway)
     if draft.production.version != record.previous:
         _give_the_traffic_to(draft, record.previous, underway)
     else:
@@ -759,6 +790,9 @@ def _give_the_traffic_to(draft: _Draft, home: Version, underway: Record) -> None
         if usable and canary.ready and not production.ready:
             draft.bring(CANARY, canary.version, replicas, underway, "the canary takes all traffic alone")
             draft.shift(ALL_CANARY, underway, "production is not Ready: its traffic goes to the canary")
+        elif canary.version == home:
+            draft.bring(CANARY, home, replicas, underway, "start the old version beside the new one")
+            draft.shift(ALL_CANARY, underway, "the old version serves from here on")
         elif production.has_pods:
             if draft.split != ALL_PRODUCTION:  # another hand left them mixed
                 draft.bring(PRODUCTION, production.version, replicas, underway, "production takes all traffic")

@@ -93,6 +93,13 @@ def refuse_other_release(record: Record, version: Version) -> Refusal:
             means="Its job was stopped before production was Ready.",
             do_next=f"Run `stage 1 --tag {version.tag}` again.",
         )
+    if record.direction is Direction.ROLLING_BACK and record.previous is None:
+        return Refusal(
+            reason=Reason.ROLLING_BACK,
+            happened=f"The installation of {record.new.id} is being put back as it was{_carried_out_by(record)}.",
+            means="That was started after other hands had changed it, and has not ended.",
+            do_next=f"Run `stage 1 --tag {record.new.tag}` to its end, then start {version.id} with `stage 2`.",
+        )
     if record.direction is Direction.ROLLING_BACK:
         return Refusal(
             reason=Reason.ROLLING_BACK,
@@ -131,7 +138,7 @@ def refuse_different(observed: Observed, record: Record | None, before: Stage, s
         f"{edit.where}: {edit.found}, not {edit.expected}" + (f" (by {edit.manager} {edit.at})" if edit.manager else "")
         for edit in observed.edits
     ]
-    way_out = f", or run `{_what_overwrites(record)}`, which overwrites it" if record is not None else ""
+    way_out = _what_overwrites(record) if record is not None else ""
     return Refusal(
         reason=Reason.DIFFERENT,
         happened=f"The cluster is not as {before} left it: " + "; ".join([*strange, *edits]) + ".",
@@ -140,8 +147,22 @@ def refuse_different(observed: Observed, record: Record | None, before: Stage, s
     )
 
 
+def refuse_without_route(before: Stage) -> Refusal:
+    return Refusal(
+        reason=Reason.DIFFERENT,
+        happened=f"The cluster is not as {before} left it: there is no VirtualService.",
+        means="Somebody deleted it. Nothing reaches the service until it is written again, and this stage only asks.",
+        do_next="Run `stage 2`, which writes it again before anything else.",
+    )
+
+
 def _what_overwrites(record: Record) -> str:
-    return f"stage 1 --tag {record.new.tag}" if record.previous is None else "rollback"
+    if record.previous is not None:
+        undone = f" and goes back to {record.previous.tag}" if record.direction is Direction.FINISHED else ""
+        return f", or run `rollback`, which overwrites it{undone}"
+    if record.direction is Direction.FORWARD:  # a release that was taken over, with nothing to go back to
+        return ""
+    return f", or run `stage 1 --tag {record.new.tag}`, which overwrites it"
 
 
 def refuse_obstacles(observed: Observed) -> Refusal:
