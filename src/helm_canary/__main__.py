@@ -163,6 +163,7 @@ def _run(options: Options, masks: Masks) -> int:
         try:
             answer = carry_out(options, edge)
         finally:
+            _ignore_signals()
             processes.end_all()
             console.end_group()
     return _show(answer, options, masks, f"{options.command.value} {options.stage or ''}".strip())
@@ -179,12 +180,17 @@ def _is_passed_on(name: str) -> bool:
     return name in PASSED_ON or (name.startswith(PASSED_PREFIX) and not name.startswith(NOT_PASSED_ON))
 
 
+def _ignore_signals() -> None:
+    """What comes now is too late: Python would die of it while it ends, with a command that is done or says why it is not."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _listen(processes: Processes) -> None:
     """SIGINT and SIGTERM end the command in order: once, as an error like any other."""
 
     def cancelled(number: int, frame: object) -> None:
-        for later in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(later, signal.SIG_IGN)
+        _ignore_signals()
         do_next = "Run the same command again, or `helm-canary rollback`."
         processes.cancel(CancelledError(f"Cancelled by {signal.Signals(number).name}.", "", do_next))
 

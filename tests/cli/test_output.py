@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -115,6 +117,24 @@ def test_a_plan_shows_no_secret() -> None:
         assert ran.code == 0, ran
         assert "hunter" not in ran.stdout + ran.stderr
         assert "shown" in ran.stdout
+
+
+LATE = """\
+import atexit, os, signal, sys
+from helm_canary.__main__ import main
+atexit.register(lambda: os.kill(os.getpid(), signal.{name}))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_after_the_end_changes_nothing(name: str) -> None:
+    """Found by chaos: a job that is cancelled while a command that is done ends died with -15 instead of its exit code."""
+    helm = str(ensure("helm")["helm"].parent)
+    words = ("plan", "2", "--release", "page", "--chart", str(CHART), "--tag", "84", "--from", "83")
+    done = subprocess.run([sys.executable, "-c", LATE.format(name=name), *words], capture_output=True, text=True, timeout=60,
+                          env={"PYTHONPATH": str(CHART.parents[1] / "src"), "PATH": helm, "HOME": "/"})  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_an_error_of_ours_is_told_in_three_parts(
