@@ -234,7 +234,8 @@ class Identity:
             # What msal could not read comes without a response, and with the text of it: that is not shown.
             unread = (status is None and "AADSTS" not in str(error)) or status == 200
             if status in PASSING or unread:
-                facts = self.facts(why="its answer cannot be read" if unread else status)
+                why = _network_words(str(error)) or "its answer cannot be read" if unread else status
+                facts = self.facts(why=why)
                 return AzureError("entra-away", facts, passes=True, retry_after=_retry_after(headers))
             skew = _skew(headers)
             code = of_entra(str(error), skew)
@@ -452,6 +453,7 @@ NETWORK_WORDS = {
     "Remote end closed": "the connection was closed",
     "timed out": "no answer in time",
     "ProxyError": "the proxy does not let it through",
+    "Unable to connect to proxy": "the proxy does not let it through",
     "Tunnel connection failed": "the proxy does not let it through",
     "IncompleteRead": "half an answer",
     "more expected": "half an answer",
