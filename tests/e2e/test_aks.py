@@ -177,7 +177,8 @@ def test_a_token_that_dies_for_good_after_the_first_write(lab: Lab, tmp_path: Pa
 def test_no_secret_is_seen_through_a_whole_stage(lab: Lab, tmp_path: Path) -> None:
     """With the CI's debug switch on, a stage that fetches charts and credentials shows no token to a neighbour or in the log."""
     with on_aks(lab, tmp_path) as (plain, account):
-        loud = replace(plain, platform={**plain.platform, "RUNNER_DEBUG": "1", "GITHUB_ACTIONS": "true"})
+        files = {name: str(tmp_path / name) for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
+        loud = replace(plain, platform={**plain.platform, **files, "RUNNER_DEBUG": "1", "GITHUB_ACTIONS": "true"})
         loud.install("83")
         started = loud.start_stage(2, "84")
         with Sampler(started.process.pid) as sampler:
@@ -188,7 +189,9 @@ def test_no_secret_is_seen_through_a_whole_stage(lab: Lab, tmp_path: Path) -> No
         unmasked = "".join(line for line in run.said.splitlines(keepends=True) if not line.startswith("::add-mask::"))
         helms = [words for words in sampler.arguments if words.startswith("helm\0upgrade")]
         assert helms, "the upgrades were seen"
-        seen = (unmasked, json.dumps(run.answer), *sampler.arguments, *sampler.environments)
+        published = [Path(name).read_text() for name in files.values()]
+        assert all(published)
+        seen = (unmasked, json.dumps(run.answer), *published, *sampler.arguments, *sampler.environments)
         assert not [text for text in seen for secret in secrets if secret in text]
 
 
