@@ -106,7 +106,7 @@ def outputs(outcome: Outcome) -> dict[str, str]:
         "production-weight": str(asked.production) if asked else "",
         "canary-tag": tags[Track.CANARY],
         "canary-weight": str(asked.canary) if asked else "",
-        "revision": str(observed.revision) if observed else "",
+        "revision": str(observed.revision) if observed and observed.revision else "",
         "traffic": outcome.traffic,
         "proof": outcome.proof,
         "in-flight-cut": str(outcome.in_flight_cut),

@@ -83,9 +83,8 @@ TOGETHER = (
 )
 
 
-@pytest.mark.parametrize(
-    "names", [TOGETHER[0], *(pytest.param(row, marks=pytest.mark.matrix) for row in TOGETHER[1:])], ids=", ".join
-)
+@pytest.mark.matrix
+@pytest.mark.parametrize("names", TOGETHER, ids=", ".join)
 def test_a_canary_that_does_not_come_up(lab: Lab, ledger: Ledger, names: tuple[str, ...]) -> None:
     """Told at the first certain sign, else at the time limit: exit 4, production serves all, rollback cleans up."""
 

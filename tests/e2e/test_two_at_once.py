@@ -161,6 +161,7 @@ def _lease(service: Service, **spec: object) -> None:
     service.cluster.kubectl(*argv, stdin=json.dumps(lease))
 
 
+@pytest.mark.matrix
 def test_a_dead_holder(steady: Service, ledger: Ledger) -> None:
     """A Lease that nobody renews holds a `stage` up until it is dead, and is named; a `rollback` it does not hold up."""
     with load(steady, ledger, "a dead holder's Lease"):
