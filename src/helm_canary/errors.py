@@ -63,16 +63,20 @@ AWAY = (
 )  # fmt: skip
 
 
+UNAUTHORIZED = ("unauthorized", "must be logged in to the server", "asked for the client to provide credentials")
+
+
 def is_away(stderr: str) -> bool:
     """Whether a failure says that the API server is away, which passes, and nothing about what was asked."""
     lowered = stderr.lower()
-    return "webhook" not in lowered and any(sign in lowered for sign in AWAY)
+    # Helm calls a cluster unreachable as well that does not know who asks.
+    return "webhook" not in lowered and not is_unauthorized(stderr) and any(sign in lowered for sign in AWAY)
 
 
 def is_unauthorized(stderr: str) -> bool:
     """Whether the API server took the credentials for nobody's, or for expired ones."""
     lowered = stderr.lower()
-    return "unauthorized" in lowered or "must be logged in to the server" in lowered
+    return any(sign in lowered for sign in UNAUTHORIZED)
 
 
 class ToolError(RefusedError):

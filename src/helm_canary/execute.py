@@ -322,7 +322,7 @@ class Execution:
             self.helm.upgrade(step, self.reading.source)
         except ToolError as error:
             self.holding.lease.raise_if_lost()
-            if error.renewed:  # Helm calls such a cluster unreachable, too
+            if error.renewed:
                 raise PlanAnewError("The API server refused Helm's token; there is another one now.") from error
             if error.is_away:
                 raise PlanAnewError("The API server went away while Helm was at work.") from error

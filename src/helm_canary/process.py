@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import IO
 
 from helm_canary.errors import (
+    UNAUTHORIZED,
     CanaryError,
     ToolError,
     ToolMissingError,
@@ -304,10 +305,9 @@ CAUSES: tuple[tuple[str, str, str], ...] = (
         "Raise the ResourceQuota, or lower replicas or requests.",
     ),
     ("is forbidden", "The account may not do this.", "Add the right that the message names to the account's Role."),
-    (
-        "nauthorized",
-        "The API server does not accept the credentials.",
-        "Fetch fresh credentials and run the command again.",
+    *(
+        (sign, "The API server does not accept the credentials.", "Fetch fresh credentials and run the command again.")
+        for sign in UNAUTHORIZED
     ),
     (
         "the server doesn't have a resource type",

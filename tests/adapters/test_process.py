@@ -14,7 +14,15 @@ from typing import Any
 import pytest
 
 from helm_canary import process
-from helm_canary.errors import CancelledError, RefusedError, ToolError, ToolMissingError, ToolTimeoutError
+from helm_canary.errors import (
+    CancelledError,
+    RefusedError,
+    ToolError,
+    ToolMissingError,
+    ToolTimeoutError,
+    is_away,
+    is_unauthorized,
+)
 from helm_canary.process import Completed, Connection, Processes, shown_command, tool_error
 
 ENVIRONMENT = {"PATH": os.environ["PATH"], "SEEN": "yes"}
@@ -318,6 +326,9 @@ def test_values_with_a_secret_name_are_not_shown(pair: str, shown: str) -> None:
     assert shown in text
 
 
+HELMS_401 = (
+    "Error: UPGRADE FAILED: Kubernetes cluster unreachable: the server has asked for the client to provide credentials"
+)
 CAUSES = {
     'error: context "x" does not exist': "was named does not exist",
     "Error: stat /x: no such file or directory": "was given does not exist",
@@ -325,6 +336,7 @@ CAUSES = {
     'secrets is forbidden: User "v" cannot list resource "secrets"': "The account may not do this",
     'pods "x" is forbidden: exceeded quota: small': "quota",
     "error: You must be logged in to the server (Unauthorized)": "does not accept the credentials",
+    HELMS_401: "does not accept the credentials",
     'the server doesn\'t have a resource type "virtualservices"': "not installed in the cluster",
     "dial tcp 10.0.0.1:443: connect: connection refused": "cannot be reached",
     "lookup x.azmk8s.io: no such host": "name is not known",
@@ -334,6 +346,13 @@ CAUSES = {
     "error unmarshaling path: bad": "the tool's own",
     "": "the tool's own",
 }
+
+
+def test_a_refused_token_is_not_taken_for_a_server_that_is_away() -> None:
+    """Helm calls such a cluster unreachable; to wait for it would not help."""
+    assert is_unauthorized(HELMS_401)
+    assert not is_away(HELMS_401)
+    assert is_away("Error: Kubernetes cluster unreachable: dial tcp 10.0.0.1:443: connect: connection refused")
 
 
 @pytest.mark.parametrize(("stderr", "means"), CAUSES.items())

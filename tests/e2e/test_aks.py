@@ -33,6 +33,8 @@ SERVER = "https://127.0.0.1:6443"
 ACCOUNT = "deployer"
 # So long an API server takes a token that it has looked up before.
 KNOWN_FOR_S = 12.0
+# By then helm has read its token, and has not ended.
+IN_HELM_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,7 @@ def test_a_token_that_is_refused_in_the_middle_of_helm(lab: Lab, tmp_path: Path)
         started.wait_for_line(r"\$ helm upgrade")
         while not (helm := started.helm()):
             time.sleep(0.01)
+        time.sleep(IN_HELM_S)
         os.kill(helm, signal.SIGSTOP)
         account.issue("second")
         account.revoke("first")
