@@ -194,13 +194,18 @@ class _Cluster:
                 return False
             self._forced_at = time.monotonic()
             identity.forget()
-            try:
-                self._renew(identity)
-            except AzureError as error:
-                self._trouble = error.happened
-            except OSError as error:
-                self._trouble = f"the token could not be written: {error.strerror}."
+            self._trouble = self._try_to_renew(identity) or self._trouble
             return self._written_at > began
+
+    def _try_to_renew(self, identity: Identity) -> str:
+        """Why there is no new token; empty where there is. The old one may hold a while: an error comes from the API server."""
+        try:
+            self._renew(identity)
+        except AzureError as error:
+            return error.happened
+        except OSError as error:
+            return f"the token could not be written: {error.strerror}."
+        return ""
 
     def _renew(self, identity: Identity) -> None:
         assert self._found is not None
@@ -213,15 +218,7 @@ class _Cluster:
     def _keep_fresh(self) -> None:
         while not self._end.wait(self._pause()):
             identity = self._asking
-            try:
-                if identity is not None:
-                    self._renew(identity)
-                self._trouble = ""
-            except AzureError as error:
-                # The one there may hold a while yet; an error is one when the API server says so.
-                self._trouble = error.happened
-            except OSError as error:
-                self._trouble = f"the token could not be written: {error.strerror}."
+            self._trouble = self._try_to_renew(identity) if identity is not None else ""
 
     def _pause(self) -> float:
         left = self._token.expires_on - time.time() if self._token is not None else 0.0

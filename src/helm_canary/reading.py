@@ -234,9 +234,8 @@ class Reading:
         if not self.options.allow or self.options.stage != 2 or stored.newest is None:
             return ()
         observed = observe(stored, live, shape, target=target.version)
-        asked = (
-            ALL_PRODUCTION if observed.route_missing else observed.asked
-        )  # stage 2 writes the route again with these
+        # A VirtualService that was deleted is written again with these weights by stage 2.
+        asked = ALL_PRODUCTION if observed.route_missing else observed.asked
         if observed.record is None or asked is None or None in (observed.production.version, observed.canary.version):
             return ()
         assert observed.production.version is not None

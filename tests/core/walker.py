@@ -239,9 +239,8 @@ def _not_put_back(final: World, record: Record) -> str | None:
     """Why this is not what the first installation left."""
     if record.direction is not Direction.FINISHED:
         return f"the record says {record.direction.value}"
-    found = (final.production.version, final.canary.version, final.asked, final.canary.replicas)
-    wanted = (record.new, record.new, ALL_PRODUCTION, 0)
-    if found != wanted and (found[0], found[2], found[3]) != (record.new, ALL_PRODUCTION, 0):
+    found, wanted = (final.production.version, final.asked, final.canary.replicas), (record.new, ALL_PRODUCTION, 0)
+    if found != wanted:
         return f"{found} instead of {wanted}"
     return None if final.production.full else "production is not Ready"
 

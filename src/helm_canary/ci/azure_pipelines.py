@@ -24,8 +24,7 @@ class AzurePipelines:
         return "##[endgroup]"
 
     def annotation(self, level: str, title: str, text: str) -> str:
-        known = level if level in ("error", "warning") else "warning"
-        return f"##vso[task.logissue type={known}]" + as_data(f"{title}: {text}")
+        return f"##vso[task.logissue type={level}]" + as_data(f"{title}: {text}")
 
     def mask(self, secret: str) -> str:
         return "##vso[task.setsecret]" + as_data(secret)

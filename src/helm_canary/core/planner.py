@@ -54,7 +54,7 @@ from helm_canary.core.refusals import (
     refuse_unknown_stage,
     refuse_without_route,
 )
-from helm_canary.core.stages import canary_replicas, has_touched_production, stage_named, stages_for
+from helm_canary.core.stages import canary_replicas, has_touched_production, share, stage_named, stages_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -693,10 +693,9 @@ def _with_route(observed: Observed, record: Record) -> Observed:
     and is what a stage is refused for.
     """
     split = stage_named(record.weights, record.reached).split
-    needed = {track: -(-record.replicas * split.of(track) // 100) for track in Track}
     able = all(
-        observed.track(track).fully_ready and (observed.hpa or observed.track(track).replicas >= needed[track])
-        for track in Track
+        state.fully_ready and (observed.hpa or state.replicas >= share(record.replicas, split.of(track)))
+        for track, state in ((track, observed.track(track)) for track in Track)
         if split.of(track) > 0
     )
     true = record.direction is not Direction.FINISHED or observed.canary.replicas == 0
@@ -790,11 +789,8 @@ def _give_the_traffic_to(draft: _Draft, home: Version, underway: Record) -> None
         if usable and canary.ready and not production.ready:
             draft.bring(CANARY, canary.version, replicas, underway, "the canary takes all traffic alone")
             draft.shift(ALL_CANARY, underway, "production is not Ready: its traffic goes to the canary")
-        elif canary.version == home:
-            draft.bring(CANARY, home, replicas, underway, "start the old version beside the new one")
-            draft.shift(ALL_CANARY, underway, "the old version serves from here on")
-        elif production.has_pods:
-            if draft.split != ALL_PRODUCTION:  # another hand left them mixed
+        elif production.has_pods or canary.version == home:
+            if canary.version != home and draft.split != ALL_PRODUCTION:  # another hand left them mixed
                 draft.bring(PRODUCTION, production.version, replicas, underway, "production takes all traffic")
                 draft.shift(ALL_PRODUCTION, underway, "all traffic on production, so that the canary can be replaced")
             draft.bring(CANARY, home, replicas, underway, "start the old version beside the new one")

@@ -96,10 +96,14 @@ def canary_replicas(stage: Stage, replicas: int, asked: int | None) -> int:
     """
     if stage.canary_sized_for_percent is None:
         return 0
-    share = -(-replicas * stage.canary_sized_for_percent // 100)
     if stage.canary_sized_for_percent == 100:
         return replicas
-    return max(replicas if asked is None else asked, share)
+    return max(replicas if asked is None else asked, share(replicas, stage.canary_sized_for_percent))
+
+
+def share(replicas: int, percent: int) -> int:
+    """The pods that a weight needs, where all traffic needs `replicas`."""
+    return -(-replicas * percent // 100)
 
 
 def has_touched_production(record: Record) -> bool:
