@@ -1,4 +1,4 @@
-"""What is made from the tables of the program: docs/reference.md. `--check` writes nothing and fails where a file differs.
+"""What is made from the tables of the program: docs/reference.md, action.yml and the reusable workflows. `--check` writes nothing and fails where a file differs.
 
 python -m tools.generate [--check]
 """
@@ -20,9 +20,13 @@ from helm_canary.identities import AUTHS, LOOKED_FOR
 from helm_canary.options import TABLE, Command, Kind, Option
 from helm_canary.outcome import Outcome
 from helm_canary.report import outputs
+from tools.action import action
+from tools.workflows import release_workflow, rollback_workflow, stage_workflow
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = Path("docs/reference.md")
+ACTION = Path("action.yml")
+WORKFLOWS = Path(".github/workflows")
 
 EXIT_CODES = {
     0: "done, or there was nothing to do",
@@ -61,6 +65,9 @@ OUTPUTS = {
     "proof": "`proven`: every proxy has these weights; `gateways`: every gateway has them, the sidecars of callers were not "
     "seen; `unproven`",
     "in-flight-cut": "requests that were still in flight when the drain time was over and their pods went",
+    "version-id": "tag and digest of the version that the stage was asked for, whatever release is under way: for `--of`",
+    "headline": "where the traffic is, in a few words, such as `10 % on 84, 0 of 812 failed`; the numbers are the gateways' own",
+    "next-changes": "`false` when the stage after this one would change nothing, so that nobody need approve it",
 }
 
 
@@ -198,7 +205,14 @@ def _check_same(what: str, program: Set[Any], here: Set[Any]) -> None:
 
 def files() -> dict[Path, str]:
     """Every generated file, by its path in the project."""
-    return {REFERENCE: reference()}
+    named = {name: _output(name).replace("`", "") for name in _names()}
+    return {
+        REFERENCE: reference(),
+        ACTION: action(named),
+        WORKFLOWS / "stage.yml": stage_workflow(named),
+        WORKFLOWS / "release.yml": release_workflow(named),
+        WORKFLOWS / "rollback.yml": rollback_workflow(named),
+    }
 
 
 def stale() -> list[Path]:
@@ -217,7 +231,7 @@ def main(arguments: Sequence[str]) -> int:
     different = stale()
     for path in different:
         if not checking:
-            (ROOT / path).parent.mkdir(exist_ok=True)
+            (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
             (ROOT / path).write_text(files()[path], encoding="utf-8")
         print(f"{path}: {'differs; run `make generate`' if checking else 'written'}")
     return 1 if checking and different else 0

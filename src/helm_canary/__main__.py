@@ -17,7 +17,17 @@ from typing import TYPE_CHECKING, NoReturn
 
 from helm_canary import __version__
 from helm_canary.errors import CanaryError, CancelledError, UnexpectedError, UsageError
-from helm_canary.options import TABLE, Command, Kind, Option, Options, gather, resolve
+from helm_canary.options import (
+    COMMAND_VARIABLE,
+    STAGE_VARIABLE,
+    TABLE,
+    Command,
+    Kind,
+    Option,
+    Options,
+    gather,
+    resolve,
+)
 
 if TYPE_CHECKING:
     from helm_canary.ci.masks import Masks
@@ -97,13 +107,28 @@ def _add(parser: argparse.ArgumentParser, option: Option) -> None:
 
 
 def read_arguments(arguments: Sequence[str], environment: Mapping[str, str]) -> Options:
-    """The command line and the environment -> options. Raises UsageError."""
+    """The command line and the environment -> options. Raises UsageError.
+
+    Without a command line the command and its stage are variables: no text of theirs is an option then.
+    """
+    if not arguments and environment.get(COMMAND_VARIABLE):
+        command, stage = environment[COMMAND_VARIABLE], environment.get(STAGE_VARIABLE, "")
+        return resolve(_command(command), stage, gather({}, environment))
     parsed = vars(make_parser().parse_args(arguments))
     given = {}
     for key, value in parsed.items():
         if value is not None and key not in ("command", "stage"):
             given[key] = "\n".join(value) if isinstance(value, list) else value
     return resolve(Command(parsed["command"]), parsed.get("stage") or "", gather(given, environment))
+
+
+def _command(name: str) -> Command:
+    try:
+        return Command(name)
+    except ValueError:
+        names = ", ".join(command.value for command in Command)
+        raise UsageError(f"There is no command {name[:60]!r}.", f"The commands are {names}.",
+                         f"Correct {COMMAND_VARIABLE}.") from None  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -114,20 +139,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # A log of another encoding gets a character that it lacks as an escape; it is no reason to fail.
             stream.reconfigure(errors="backslashreplace")
     output, masks = _wanted_output(arguments, os.environ), None
+    asked = arguments or [os.environ.get(name, "") for name in (COMMAND_VARIABLE, STAGE_VARIABLE)]
     try:
         options = read_arguments(arguments, os.environ)
         output = options.output
         masks = _masks()
         return _run(options, masks)
     except CanaryError as error:
-        return _end(error, output, masks, arguments)
+        return _end(error, output, masks, asked)
     except BrokenPipeError:
         return 5
     except Exception as error:
         import traceback
 
         lines = "".join(traceback.format_exception(error)).splitlines()
-        return _end(UnexpectedError.of(error, tuple(lines)), output, masks, arguments)
+        return _end(UnexpectedError.of(error, tuple(lines)), output, masks, asked)
 
 
 def _masks() -> Masks:
@@ -150,6 +176,7 @@ def _run(options: Options, masks: Masks) -> int:
     import tempfile
 
     from helm_canary.ci.console import Console
+    from helm_canary.ci.platform import Laptop
     from helm_canary.commands import Edge, carry_out
     from helm_canary.process import Processes
 
@@ -159,7 +186,7 @@ def _run(options: Options, masks: Masks) -> int:
     _listen(processes)
     with tempfile.TemporaryDirectory(prefix="helm-canary-") as workspace:
         edge = Edge(processes=processes, report=console, environment=dict(os.environ), workspace=workspace,
-                    mask=masks.add)  # fmt: skip
+                    mask=masks.add, in_ci=not isinstance(masks.platform, Laptop))  # fmt: skip
         try:
             answer = carry_out(options, edge)
         finally:

@@ -4,6 +4,7 @@ as the command runs. Wiring: adapters are put together here, and nothing is deci
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import logging
@@ -21,8 +22,8 @@ from helm_canary.clouds import find_cloud
 from helm_canary.errors import RefusedError, ToolError, UsageError
 from helm_canary.identities import LOOKED_FOR, Auth, choose, find_auth
 from helm_canary.keys import Keys, keys_in, write_secret
-from helm_canary.kubeconfig import Kubeconfig
-from helm_canary.options import REGISTRY_VARIABLES, Options
+from helm_canary.kubeconfig import Kubeconfig, KubeconfigError, secrets_of
+from helm_canary.options import KUBECONFIG_VARIABLE, REGISTRY_VARIABLES, Options
 from helm_canary.process import Processes
 
 # A token is looked at this often, and renewed by the SDK when it has five minutes left.
@@ -50,6 +51,13 @@ class Outside:
 @contextlib.contextmanager
 def access(options: Options, outside: Outside) -> Iterator[Options]:
     """The options with a kubeconfig in place of the cluster's name; everything that was made goes at the end."""
+    given = outside.environment.get(KUBECONFIG_VARIABLE, "")
+    if given.strip():
+        with keys_in(_folder(outside.environment)) as keys:
+            path = keys.write("kubeconfig", _given_kubeconfig(given, options, outside.mask))
+            with access(replace(options, kubeconfig=str(path)), _without_kubeconfig(outside)) as reached:
+                yield reached
+        return
     if not options.cluster_name and not _host_of(options.chart):
         yield options
         return
@@ -69,6 +77,35 @@ def access(options: Options, outside: Outside) -> Iterator[Options]:
             yield replace(options, kubeconfig=str(path))
         except ToolError as error:
             raise cluster.explained(error) from error
+
+
+def _without_kubeconfig(outside: Outside) -> Outside:
+    environment = {name: value for name, value in outside.environment.items() if name != KUBECONFIG_VARIABLE}
+    return replace(outside, environment=environment)
+
+
+def _given_kubeconfig(given: str, options: Options, mask: Callable[[str], None]) -> str:
+    """The kubeconfig that a CI keeps as a secret, as it is or as base64. Raises UsageError."""
+    if options.cluster_name or options.kubeconfig:
+        raise UsageError(
+            f"{KUBECONFIG_VARIABLE} was given together with --cluster-name or --kubeconfig.",
+            "Each of them says which cluster is meant.",
+            "Leave out one of them.",
+        )
+    text = given
+    with contextlib.suppress(ValueError):
+        text = base64.b64decode("".join(given.split()), validate=True).decode()
+        mask(given.strip())
+    try:
+        for secret in secrets_of(text):
+            mask(secret)
+    except KubeconfigError as error:
+        raise UsageError(
+            f"{KUBECONFIG_VARIABLE} holds no kubeconfig: {error}.",
+            "It is the file's content, as it is or as base64.",
+            "Store the content of a kubeconfig as the CI's secret.",
+        ) from None
+    return text
 
 
 def _folder(environment: Mapping[str, str]) -> str:

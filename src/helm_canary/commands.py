@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 from helm_canary.access import Outside, access, exec_credential, write_kubeconfig
@@ -21,6 +22,7 @@ from helm_canary.core.planner import plan as make_plan
 from helm_canary.core.stages import stages_for
 from helm_canary.errors import RefusedError
 from helm_canary.execute import Execution
+from helm_canary.gates import Review, approval, check_starter, rejection
 from helm_canary.helm import ChartSource, Helm, chart_digest, native_arguments
 from helm_canary.holding import Holding
 from helm_canary.lease import Lease
@@ -45,6 +47,7 @@ class Edge:
     environment: Mapping[str, str] = field(repr=False)
     workspace: str
     mask: Callable[[str], None] = field(default=lambda secret: None, repr=False)
+    in_ci: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,10 +94,13 @@ def _carry_out_on_release(options: Options, edge: Edge) -> Answer:
             check_values(name, Path(name).read_text(encoding="utf-8", errors="replace"))
     if options.command is Command.PLAN and options.from_tag:
         return _plan_without_cluster(options, edge)
+    options, let_pass = _reviewed(options, edge)
     options, execution, requests = _wire(options, edge)
+    execution.let_pass = let_pass
     match options.command:
         case Command.STAGE:
-            return _answer(execution.stage())
+            outcome = execution.stage()
+            return _answer(execution.count_canary_requests(outcome) if edge.in_ci else outcome)
         case Command.ROLLBACK:
             return _answer(execution.rollback())
         case Command.PLAN:
@@ -105,6 +111,53 @@ def _carry_out_on_release(options: Options, edge: Edge) -> Answer:
             return _verify(options, execution, requests)
         case Command.TOKEN | Command.CREDENTIALS:
             raise AssertionError("they need no release")
+
+
+def _reviewed(options: Options, edge: Edge) -> tuple[Options, Callable[[], None]]:
+    """The options with what the CI's people said, and what must be asked before the first write. Raises RefusedError, UsageError.
+
+    A stage that changes nothing needs nobody's approval: a run that is repeated, or a first installation, is green without.
+    """
+    if not (options.require_approval or options.require_rejection or options.started_by):
+        return options, _nothing_to_ask
+    from helm_canary.ci.reviews import run_of
+
+    run = run_of(edge.environment, edge.mask)
+    if options.started_by:
+        check_starter(run.started_by, options.started_by)
+    try:
+        if options.require_approval:
+            gate = options.require_approval
+            review = approval(run.history(gate), gate, options.gate_attempt)
+            return replace(options, approved_by=review.who, comment=review.comment), _nothing_to_ask
+    except RefusedError as refused:
+        return options, partial(_raise, refused)
+    if options.require_rejection:
+        return _rejected(options, rejection(run.history(options.require_rejection), options.require_rejection), edge)
+    return options, _nothing_to_ask
+
+
+def _rejected(options: Options, review: Review | None, edge: Edge) -> tuple[Options, Callable[[], None]]:
+    """Without a rejection the plan is shown, and what a person would type for it."""
+    if review is not None:
+        said = f"rejected {review.gate}" + (f": {review.comment}" if review.comment else "")
+        return replace(options, approved_by=review.who, comment=said), _nothing_to_ask
+    words = ["helm-canary", "rollback", "--release", options.release]
+    words += ["--namespace", options.namespace] if options.namespace else []
+    words += ["--of", options.of] if options.of else []
+    edge.report.note(
+        f"The gate {options.require_rejection} was not rejected in this attempt, so nothing is changed. "
+        f"To go back: {shown_command(words)}"
+    )
+    return replace(options, dry_run=True), _nothing_to_ask
+
+
+def _nothing_to_ask() -> None:
+    """There is no gate, or it was asked already."""
+
+
+def _raise(error: RefusedError) -> None:
+    raise error
 
 
 def _answer(outcome: Outcome) -> Answer:

@@ -33,7 +33,7 @@ from helm_canary.core.model import (
     Watch,
 )
 from helm_canary.core.planner import plan as make_plan
-from helm_canary.core.stages import has_touched_production
+from helm_canary.core.stages import has_touched_production, stages_for
 from helm_canary.errors import (
     CanaryError,
     CancelledError,
@@ -81,7 +81,10 @@ class _Written:
 
 @dataclass
 class Execution:
-    """One command on one release, from its plan to its outcome."""
+    """One command on one release, from its plan to its outcome.
+
+    let_pass  raises RefusedError where nothing may be changed, for want of an approval
+    """
 
     options: Options
     reading: Reading
@@ -92,18 +95,38 @@ class Execution:
     report: Reporter
     by: Provenance
     explain: Callable[[ToolError], CanaryError] = lambda error: error
+    let_pass: Callable[[], None] = lambda: None
     changed: bool = False
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4))
     _prepared: _Prepared | None = None
     _written: _Written | None = None
     _overwrites: bool = False
+    _version_id: str = ""
 
     # --- commands ----------------------------------------------------------------------------------------------------
 
     def stage(self) -> Outcome:
         """Bring the release to the stage that the options name."""
         rendered, facts = self.reading.for_stage()
-        return self._run(self.wanted_stage(rendered, self.options.stage), facts)
+        self._version_id = rendered.version.id
+        outcome = self._run(self.wanted_stage(rendered, self.options.stage), facts)
+        return replace(outcome, next_changes=self._next_changes(rendered, outcome))
+
+    def count_canary_requests(self, outcome: Outcome) -> Outcome:
+        """The outcome with what the gateways counted: a release is not stopped by it, and people want to see it."""
+        if outcome.observed is None or outcome.observed.asked is None or not outcome.observed.asked.canary:
+            return outcome
+        assert self.reading.waits is not None
+        return replace(outcome, canary_requests=self.reading.waits.requests_of(Track.CANARY))
+
+    def _next_changes(self, rendered: Rendered, outcome: Outcome) -> bool | None:
+        if outcome.observed is None or self.options.dry_run:
+            return None
+        following = self.options.stage + 1
+        if following > len(stages_for(self.options.weights)):
+            return False
+        made = make_plan(outcome.observed, self.wanted_stage(rendered, following))
+        return isinstance(made, Refusal) or made.changes
 
     def rollback(self) -> Outcome:
         """Undo the release under way, or the last finished one, with the chart that is stored in the cluster."""
@@ -188,6 +211,7 @@ class Execution:
                 raise
             made = None
         if made is not None and made.changes:
+            self.let_pass()
             self._check_rights(facts)
             return made if self.holding.ensure(facts.stored) else None
         if self.holding.former_may_write:
@@ -475,6 +499,7 @@ class Execution:
             proof="unproven" if error else proof,
             in_flight_cut=self.reading.waits.in_flight_cut if self.reading.waits else 0,
             error=error,
+            version_id=self._version_id,
         )
 
 

@@ -121,6 +121,27 @@ def parse(content: bytes) -> Kubeconfig:
     return Kubeconfig(body=body, server=server)
 
 
+SECRET_KEYS = ("token", "client-key-data", "password", "access-token", "id-token", "refresh-token")
+
+
+def secrets_of(text: str) -> list[str]:
+    """What of any kubeconfig must not be shown, of every user in it. Raises KubeconfigError for what is none."""
+    import yaml
+
+    try:
+        body = yaml.safe_load(text)
+        users = [user.get("user") or {} for user in body["users"]]
+        if not body["clusters"]:
+            raise KeyError("clusters")
+        found = []
+        for user in users:
+            provider = (user.get("auth-provider") or {}).get("config") or {}
+            found += [str(values[key]) for values in (user, provider) for key in SECRET_KEYS if values.get(key)]
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError):
+        raise KubeconfigError("it is no YAML with clusters and users") from None
+    return found
+
+
 def _of_arguments(words: Sequence[str]) -> dict[str, str]:
     """What kubelogin's arguments say: `--server-id ID` or `--server-id=ID`."""
     found = {"--server-id": AKS_SERVER_ID, "--tenant-id": "", "--environment": ""}

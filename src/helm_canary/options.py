@@ -140,6 +140,39 @@ TABLE: tuple[Option, ...] = (
     ),
     Option(name="approved-by", help="Who approved, for the record.", commands=MOVING, placeholder="NAME"),
     Option(name="comment", help="Comment of the approval, for the record.", commands=MOVING, placeholder="TEXT"),
+    Option(
+        name="require-approval",
+        help="In a CI: change nothing unless this gate (its environment) was approved in this run; `false`: no gate.",
+        commands=(Command.STAGE,),
+        placeholder="GATE",
+    ),
+    Option(
+        name="require-rejection",
+        help="In a CI: change nothing unless this gate was rejected in this run.",
+        commands=(Command.ROLLBACK,),
+        placeholder="GATE",
+    ),
+    Option(
+        name="gate-attempt",
+        kind=Kind.NUMBER,
+        help="The attempt of the run in which the gate was passed; an approval of an earlier attempt does not count.",
+        commands=(Command.STAGE,),
+        placeholder="N",
+    ),
+    Option(
+        name="stages",
+        kind=Kind.NUMBER,
+        help="How many stages the pipeline has; refuse where --weights makes another number of them.",
+        commands=(Command.STAGE,),
+        placeholder="N",
+    ),
+    Option(
+        name="started-by",
+        kind=Kind.LIST,
+        help="In a CI: refuse unless one of these accounts started the run; repeatable.",
+        commands=(Command.STAGE, Command.ROLLBACK),
+        placeholder="ACCOUNT",
+    ),
     Option(name="kubeconfig", help="Kubeconfig file; default: kubectl's own.", placeholder="FILE"),
     Option(name="context", help="Context of the kubeconfig; default: its current one.", placeholder="NAME"),
     Option(
@@ -269,6 +302,11 @@ class Options:
     requests: int = 100
     approved_by: str = ""
     comment: str = ""
+    require_approval: str = ""
+    require_rejection: str = ""
+    gate_attempt: int | None = None
+    stages: int | None = None
+    started_by: tuple[str, ...] = ()
     kubeconfig: str = ""
     context: str = ""
     cluster_name: str = ""
@@ -306,6 +344,9 @@ def gather(given: Mapping[str, str], environment: Mapping[str, str]) -> dict[str
             raise _empty(option)
         sources = [given.get(option.key), environment.get(option.variable)]
         sources += [environment.get(name) for name in option.fallbacks]
+        if option.name == "tag" and not any(sources[:1]) and environment.get(option.variable) == "":
+            # Set, and empty: a variable of the pipeline has no value. The run's id would be another version.
+            sources = []
         texts[option.key] = next((text for text in sources if text), option.default)
     return texts
 
@@ -321,7 +362,16 @@ def _empty(option: Option) -> UsageError:
 
 # Secrets, which are no options: an option can be seen in the list of processes.
 REGISTRY_VARIABLES = ("HELM_CANARY_REGISTRY_USER", "HELM_CANARY_REGISTRY_PASSWORD")
-OTHER_VARIABLES = ("HELM_CANARY_CLUSTER_HOME", *REGISTRY_VARIABLES)
+KUBECONFIG_VARIABLE = "HELM_CANARY_KUBECONFIG_DATA"
+# The command and its stage, for a CI that starts the program without arguments: a text of theirs is never read as an option.
+COMMAND_VARIABLE, STAGE_VARIABLE = "HELM_CANARY_COMMAND", "HELM_CANARY_STAGE"
+OTHER_VARIABLES = (
+    "HELM_CANARY_CLUSTER_HOME",
+    *REGISTRY_VARIABLES,
+    KUBECONFIG_VARIABLE,
+    COMMAND_VARIABLE,
+    STAGE_VARIABLE,
+)
 MAY_BE_EMPTY = ("approved_by", "comment")
 
 
@@ -332,11 +382,14 @@ def resolve(command: Command, positional: str, texts: Mapping[str, str]) -> Opti
         # What another command's variable says is not this one's: a build id, above all, names no tag to `rollback`.
         text = texts.get(option.key, option.default) if command in option.commands else option.default
         parsed[_FIELD.get(option.key, option.key)] = _parse(option, text)
+    if parsed["require_approval"].lower() == "false":
+        parsed["require_approval"] = ""
     options = Options(command=command, **parsed)
     check_azure(options)
     if command not in RELEASE:
         return options
     _check_names(options)
+    _check_stages(options)
     stage = _stage_number(command, positional, options.weights)
     if command in RENDERING:
         check_tag(options.tag)
@@ -532,6 +585,17 @@ def _check_names(options: Options) -> None:
                 "It is KIND/NAME, such as Service/productpage.",
                 "Correct --allow.",
             )
+
+
+def _check_stages(options: Options) -> None:
+    """A pipeline with fewer stages than the release would end before it, and nobody would know."""
+    made = len(stages_for(options.weights))
+    if options.stages is not None and options.stages != made:
+        raise UsageError(
+            f"The pipeline has {options.stages} stages, but these weights make {made}.",
+            "A stage for each weight, and steady, promote, return and finish.",
+            "Give as many --weights as the pipeline has stages for, or change the pipeline.",
+        )
 
 
 def _stage_number(command: Command, positional: str, weights: tuple[int, ...]) -> int:

@@ -10,7 +10,12 @@ from helm_canary.errors import CanaryError
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a command came to, for people and pipelines. `traffic`: production, canary, split or unknown."""
+    """What a command came to, for people and pipelines. `traffic`: production, canary, split or unknown.
+
+    version_id     of the version that a stage was asked for, whatever release is under way
+    canary_requests  requests that the canary got through the gateways since its pods are there, and how many of them failed
+    next_changes   whether the stage after the one that was asked for would change anything; None where that is not known
+    """
 
     result: Result
     changed: bool
@@ -20,6 +25,9 @@ class Outcome:
     proof: str
     in_flight_cut: int = 0
     error: CanaryError | None = None
+    version_id: str = ""
+    canary_requests: tuple[int, int] | None = None
+    next_changes: bool | None = None
 
 
 def is_healthy(observed: Observed) -> bool:

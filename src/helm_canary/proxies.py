@@ -41,10 +41,15 @@ class GatewayPod:
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoints:
-    """What one proxy knows of one track: healthy endpoints, and requests in flight to any endpoint."""
+    """What one proxy knows of one track: healthy endpoints, and of requests to any endpoint how many are in flight.
+
+    `sent`, `failed`: how many there were since the endpoints came, and how many of them ended in a 5xx or without an answer.
+    """
 
     healthy: int
     in_flight: int
+    sent: int = 0
+    failed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,7 +242,9 @@ def parse_endpoints(answer: Mapping[str, Any], shape: Shape) -> Mapping[Track, E
         before = found[track] or Endpoints(healthy=0, in_flight=0)
         found[track] = Endpoints(
             healthy=before.healthy + sum(_is_healthy(host) for host in hosts),
-            in_flight=before.in_flight + sum(_active(host) for host in hosts),
+            in_flight=before.in_flight + sum(_stat(host, "rq_active") for host in hosts),
+            sent=before.sent + sum(_stat(host, "rq_total") for host in hosts),
+            failed=before.failed + sum(_stat(host, "rq_error") for host in hosts),
         )
     return found
 
@@ -248,5 +255,5 @@ def _is_healthy(host: Mapping[str, Any]) -> bool:
     return health.get("eds_health_status", "HEALTHY") == "HEALTHY" and not failed
 
 
-def _active(host: Mapping[str, Any]) -> int:
-    return sum(int(stat.get("value") or 0) for stat in host.get("stats") or [] if stat.get("name") == "rq_active")
+def _stat(host: Mapping[str, Any], name: str) -> int:
+    return sum(int(stat.get("value") or 0) for stat in host.get("stats") or [] if stat.get("name") == name)

@@ -110,7 +110,25 @@ def outputs(outcome: Outcome) -> dict[str, str]:
         "traffic": outcome.traffic,
         "proof": outcome.proof,
         "in-flight-cut": str(outcome.in_flight_cut),
+        "version-id": outcome.version_id,
+        "headline": headline(outcome),
+        "next-changes": "" if outcome.next_changes is None else str(outcome.next_changes).lower(),
     }
+
+
+def headline(outcome: Outcome) -> str:
+    """Where the traffic is, in a few words for the name of a gate: `10 % on 84, 0 of 812 failed`."""
+    observed = outcome.observed
+    if observed is None or observed.asked is None:
+        return ""
+    canary = observed.track(Track.CANARY)
+    if not observed.asked.canary:
+        return harmless(f"all on {_tag(observed.production)}")
+    said = f"{observed.asked.canary} % on {_tag(canary)}"
+    if outcome.canary_requests is not None:
+        sent, failed = outcome.canary_requests
+        said += f", {failed:,} of {sent:,} failed"
+    return harmless(said)
 
 
 def _stage_of(observed: Observed | None) -> tuple[str, str]:

@@ -109,6 +109,14 @@ class Waits:
             self.say_once(f"The gateway proxies cannot be read: {error.happened} {error.means}")
             return Answers()
 
+    def requests_of(self, track: Track) -> tuple[int, int] | None:
+        """Requests that the gateways sent to a track's pods, and how many failed; None where no proxy says so."""
+        if self.mode in ("requests", "wait"):
+            return None
+        known = [(answer or {}).get(track) for answer in self._endpoints().endpoints.values()]
+        counted = [endpoints for endpoints in known if endpoints is not None]
+        return (sum(each.sent for each in counted), sum(each.failed for each in counted)) if counted else None
+
     def _not_ready(
         self, live: Live, step: WaitReady, state: TrackState, waited: float, certainly: str
     ) -> WaitFailedError:
