@@ -20,6 +20,7 @@ from helm_canary.core.model import (
     Plan,
     Prove,
     Provenance,
+    Record,
     Refusal,
     Result,
     Step,
@@ -395,7 +396,7 @@ class Execution:
             return self._guarded(asked, facts)
         found = unwanted(differing, step, self.reading.known_shape, self.options.allow)
         if found and not self._overwrites:
-            raise _too_much(step, found)
+            raise _too_much(step, found, facts.observed.record)
         for difference in found:
             self.report.note(f"Overwrites {difference}")
         check_same_pods(step, objects, self.reading.known_shape)
@@ -537,15 +538,14 @@ def _is_early_return(step: Upgrade, track: Track) -> bool:
     return going_back and not has_touched_production(record) and track is Track.PRODUCTION
 
 
-def _what_overwrites(step: Upgrade, names: Sequence[str]) -> str:
-    """Before a release has changed anything there is nothing of it to roll back."""
-    at_rest = step.record.direction in (Direction.FINISHED, Direction.ROLLED_BACK)
-    if at_rest or step.record.reached == "steady":
+def _what_overwrites(before: Record | None, names: Sequence[str]) -> str:
+    """Of a release that is not under way, or has changed nothing yet, there is nothing to roll back. `before`: the step."""
+    if before is None or not before.under_way or before.reached == "steady":
         return "take it back with --allow " + " --allow ".join(names)
     return "run `rollback`, which overwrites it"
 
 
-def _too_much(step: Upgrade, found: list[Difference]) -> RefusedError:
+def _too_much(step: Upgrade, found: list[Difference], before: Record | None) -> RefusedError:
     names = list(dict.fromkeys(difference.where for difference in found))
     if step.change is Change.INSTALL:
         return unsteady(found)
@@ -554,7 +554,7 @@ def _too_much(step: Upgrade, found: list[Difference]) -> RefusedError:
         return RefusedError(
             f"The step `{step.why}` would also change {', '.join(names)}, which {' and '.join(hands)} changed.",
             "Somebody or something else changed it after this release was written; going on would undo that unseen.",
-            f"Undo that change and run the stage again, or {_what_overwrites(step, names)}.",
+            f"Undo that change and run the stage again, or {_what_overwrites(before, names)}.",
             tuple(map(str, found)),
         )
     return RefusedError(

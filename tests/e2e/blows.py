@@ -65,6 +65,7 @@ def points(plan: Sequence[str], delays: Sequence[float]) -> list[Point]:
     return found
 
 
+FIRST = "it was the first installation"
 Choice = Callable[[Sequence[str]], list[Point]]
 
 
@@ -105,6 +106,10 @@ class Struck:
         name, state = f"rollback from {stage}", self.release.rolled_back
         return self.carry_out(name, lambda: self.service.start("rollback"), state, choose)
 
+    def _is_nothing_to_go_back_to(self, run: Run, state: State) -> bool:
+        """Struck before its first write, the first release over an installation has left nothing to roll back."""
+        return state == self.release.rolled_back and run.code == 3 and FIRST in run.said
+
     def carry_out(self, name: str, start: Callable[[], Started], state: State, choose: Choice) -> Run:
         self.traffic.mark(name)
         todo: list[Point] | None = None
@@ -117,6 +122,12 @@ class Struck:
             if not todo or not self._strike(started, todo.pop(0), plan):
                 break
         run = started.end()
+        if self._is_nothing_to_go_back_to(run, state):
+            state = self.release.at(1)
+            assert (run.answer["changed"], run.upgrades) == (False, []), run.text
+            self._note(f"{name}: nothing had been written")
+            self.service.check(state)
+            return run
         assert run.code == 0, f"{self._told()}\n{name} ended with {run.code}:\n{run.text}"
         self._note(f"{name} arrived in {run.seconds:.1f} s")
         self.service.check(state)
