@@ -1,4 +1,4 @@
-"""action.yml from the option table: every option an input, and every input a variable of the program, never a part of a script."""
+"""action.yml from the option table: every option an input, every input a variable of the program, none a part of a script."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What is made from the tables of the program: docs/reference.md, action.yml and the reusable workflows. `--check` writes nothing and fails where a file differs.
+"""What is made from the tables of the program: docs/reference.md, action.yml and the reusable workflows.
+
+`--check` writes nothing and fails where a file differs.
 
 python -m tools.generate [--check]
 """

@@ -120,6 +120,8 @@ def _indented(lines: Iterable[str], width: int) -> Iterator[str]:
 
 
 RUNS_ON = "runs-on: ${{ startsWith(inputs.runs-on, '[') && fromJSON(inputs.runs-on) || inputs.runs-on }}"
+CLUSTER = "${{ inputs.cluster-name || vars.HELM_CANARY_CLUSTER_NAME }} ${{ inputs.context }}"
+GROUP = CLUSTER + " ${{ inputs.namespace }} ${{ inputs.release }}"
 RUN_PAGE = "${{ github.server_url }}/${{ github.repository }}/actions/runs/${{ github.run_id }}"
 
 
@@ -199,7 +201,7 @@ def _run(found: Sequence[Option], outputs: Mapping[str, str]) -> list[str]:
         f"    url: {RUN_PAGE}#summary-${{{{ job.check_run_id }}}}",
         "  concurrency:",
         "    # Only for order: the lock that counts is the Lease in the cluster.",
-        "    group: helm-canary ${{ inputs.cluster-name || vars.HELM_CANARY_CLUSTER_NAME }} ${{ inputs.context }} ${{ inputs.namespace }} ${{ inputs.release }}",
+        f"    group: helm-canary {GROUP}",
         "    cancel-in-progress: false",
         "    queue: max",
         "  permissions:",

@@ -57,7 +57,7 @@ class GitHubRun:
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
         try:
-            with patient_session(requests) as session:
+            with patient_session() as session:
                 answer = session.get(url, headers=headers, timeout=ANSWER_TIMEOUT_S, allow_redirects=False)
             if answer.status_code == 404 and missing is not None:
                 return missing
@@ -68,14 +68,16 @@ class GitHubRun:
             raise _silent(f"{type(error).__name__} for {path}.") from error
 
 
-def patient_session(requests: Any) -> requests.Session:
+def patient_session() -> requests.Session:
     """A session that asks again where a server is busy, for as long as the server asks for."""
+    import requests
+    from requests.adapters import HTTPAdapter
     from urllib3.util.retry import Retry
 
     retry = Retry(total=TRIES, backoff_factor=0.5, status_forcelist=BUSY, raise_on_status=False)
-    session: requests.Session = requests.Session()
+    session = requests.Session()
     for scheme in ("https://", "http://"):
-        session.mount(scheme, requests.adapters.HTTPAdapter(max_retries=retry))
+        session.mount(scheme, HTTPAdapter(max_retries=retry))
     return session
 
 

@@ -1,0 +1,1 @@
+"""GitHub Actions: gates, the action and its workflows."""

@@ -1,0 +1,82 @@
+"""GitHub's API on loopback: the reviews of a run and the rules of an environment, in the form in which GitHub publishes them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import unquote
+
+RUN, REPOSITORY, TOKEN = "4711", "acme/shop", "ghs_c4n4ry5ecretc4n4ry"
+
+
+@dataclass
+class GitHubApi:
+    """`faults`: statuses that come first, one a request. `reviewers`: the environments that require some."""
+
+    reviews: list[dict[str, Any]] = field(default_factory=list)
+    reviewers: set[str] = field(default_factory=set)
+    faults: list[int] = field(default_factory=list)
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    url: str = ""
+
+    def review(self, gate: str, state: str, who: str = "ana", comment: str = "") -> None:
+        environments = [{"id": 1, "name": gate}]
+        self.reviews.append({"environments": environments, "state": state, "user": {"login": who}, "comment": comment})
+
+    def environment(self, attempt: int = 1, **more: str) -> dict[str, str]:
+        """The runner's variables for a step of this run."""
+        return {
+            "GITHUB_ACTIONS": "true",
+            "GITHUB_API_URL": self.url,
+            "GITHUB_REPOSITORY": REPOSITORY,
+            "GITHUB_RUN_ID": RUN,
+            "GITHUB_RUN_ATTEMPT": str(attempt),
+            "GITHUB_TOKEN": TOKEN,
+            "GITHUB_TRIGGERING_ACTOR": "ana",
+            **more,
+        }
+
+    def answer(self, path: str) -> tuple[int, Any]:
+        if self.faults:
+            return self.faults.pop(0), {"message": "c4n4ry"}
+        if path == f"/repos/{REPOSITORY}/actions/runs/{RUN}/approvals":
+            return 200, self.reviews
+        prefix = f"/repos/{REPOSITORY}/environments/"
+        if path.startswith(prefix) and unquote(path.removeprefix(prefix)) in self.reviewers:
+            return 200, {"protection_rules": [{"type": "required_reviewers", "reviewers": []}]}
+        return 404, {"message": "Not Found"}
+
+
+@contextlib.contextmanager
+def github_api() -> Iterator[GitHubApi]:
+    api = GitHubApi()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            api.asked.append((self.path, self.headers.get("Authorization", "")))
+            status, body = api.answer(self.path)
+            content = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.send_header("Retry-After", "0")
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    api.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield api
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
