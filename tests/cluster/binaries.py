@@ -116,6 +116,7 @@ def recipes() -> tuple[Recipe, ...]:
             _istio_files,
             "10 seconds",
         ),
+        _go("actions", HERE / "actions", "tool", ("act", "actionlint"), ("-ldflags", "-s -w"), "2 minutes"),
         _go("app", HERE / "app", ".", ("app",), ("-ldflags", "-s -w"), "20 seconds"),
         _go("load", HERE / "load", ".", ("load",), ("-ldflags", "-s -w"), "20 seconds"),
     )

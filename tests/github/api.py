@@ -1,13 +1,18 @@
-"""GitHub's API on loopback: the reviews of a run and the rules of an environment, in the form in which GitHub publishes them."""
+"""GitHub's API on loopback: the reviews of a run and the rules of an environment, in the form in which GitHub publishes them.
+
+python -m tests.github.api STATE    serves what the file STATE says, anew at each request; its first line of output is its address
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -53,8 +58,8 @@ class GitHubApi:
 
 
 @contextlib.contextmanager
-def github_api() -> Iterator[GitHubApi]:
-    api = GitHubApi()
+def github_api(served: GitHubApi | None = None) -> Iterator[GitHubApi]:
+    api = served or GitHubApi()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -80,3 +85,27 @@ def github_api() -> Iterator[GitHubApi]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class FiledApi(GitHubApi):
+    """Its reviews are those of a file, for a process of its own.
+
+    `/gate/NAME` is what GitHub itself does at an environment, and `act` does not: 200 lets the gate's job pass.
+    """
+
+    def __init__(self, state: Path) -> None:
+        super().__init__()
+        self._state = state
+
+    def answer(self, path: str) -> tuple[int, Any]:
+        read = json.loads(self._state.read_text(encoding="utf-8"))
+        self.reviews, self.reviewers = read["reviews"], set(read["reviewers"])
+        if path.startswith("/gate/"):
+            return (403 if path.removeprefix("/gate/") in read["closed"] else 200), {}
+        return super().answer(path)
+
+
+if __name__ == "__main__":
+    with github_api(FiledApi(Path(sys.argv[1]))) as served:
+        print(served.url, flush=True)
+        sys.stdin.read()
