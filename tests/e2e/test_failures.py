@@ -62,7 +62,7 @@ def _forbid_large_pods(service: Service) -> None:
 
 HUGE = {"pod": {"resources": {"requests": {"cpu": "1000"}}}}
 ABSENT = {"pod": {"envFrom": [{"secretRef": {"name": "absent"}}]}}
-MISNAMED = {"canaryDeployment": {"image": {"repository": "localhost/Wrong!"}}}
+MISNAMED = {"canaryDeployment": {"image": {"repository": "localhost/wrong..name"}}}
 BROKEN = {
     "an image that cannot be pulled": Broken((r"ErrImagePull|ImagePullBackOff", f"{QUICK}:missing"), "missing"),
     "a quota": Broken((r"exceeded quota: two-pods", r"pods=2"), prepare=_forbid_more_pods),
