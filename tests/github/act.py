@@ -104,6 +104,8 @@ class Hub:
         }
         words = [str(ensure("act")["act"]), "push", "--json", "--platform", "ubuntu-latest=-self-hosted"]
         words += ["--actor", "ana", "--secret-file", str(self._secrets())]
+        # The cluster's network leads nowhere, so there is no address of its own to serve a cache at.
+        words += ["--no-cache-server", "--cache-server-addr", "127.0.0.1", "--artifact-server-addr", "127.0.0.1"]
         for name, value in variables.items():
             words += ["--env", f"{name}={value}"]
         words += ["--local-repository", f"{OURS}@v0={self.folder / 'ours'}"]
