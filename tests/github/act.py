@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +22,7 @@ from typing import Any
 import yaml
 
 from tests.cluster.binaries import ensure
+from tests.cluster.shell import home
 from tests.e2e.service import Service
 from tests.github.api import REPOSITORY, RUN, TOKEN
 
@@ -27,6 +30,9 @@ ROOT = Path(__file__).resolve().parents[2]
 OURS = "helm-canary/helm-canary"
 COPIED = ("action.yml", "requirements.lock", "src", "charts", "tools", ".github/workflows")
 LIMIT_S = 600.0
+CACHE = home() / "uv"
+# The cluster's network has no package index: what the action installs is in uv's cache by then.
+OFFLINE = {"UV_CACHE_DIR": str(CACHE), "UV_OFFLINE": "1", "UV_PYTHON": sys.executable}
 GATE_STEP = """\
       - name: Environment
         env: {GATE: "${{ inputs.gate }}"}
@@ -111,7 +117,8 @@ class Hub:
         words += ["--local-repository", f"{OURS}@v0={self.folder / 'ours'}"]
         for line in re.findall(r"uses: (azure/\S+)", (ROOT / "action.yml").read_text(encoding="utf-8")):
             words += ["--local-repository", f"{line}={self.folder / 'stub'}"]
-        environment = {"PATH": self.service.cluster.environment()["PATH"], "HOME": str(self.folder / "home")}
+        path = f"{self.folder / 'bin'}:{self.service.cluster.environment()['PATH']}"
+        environment = {"PATH": path, "HOME": str(self.folder / "home"), **OFFLINE}
         return subprocess.Popen(self.service.cluster.command(*words), env=environment, cwd=self.folder / "shop",
                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)  # fmt: skip
 
@@ -157,6 +164,17 @@ def ended(process: subprocess.Popen[str]) -> Ended:
     return Ended(process.returncode, jobs, log)
 
 
+def _fill_cache(folder: Path) -> None:
+    """As the action installs, with a network."""
+    folder.mkdir()
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {"PATH": path, "HOME": str(folder), "UV_CACHE_DIR": str(CACHE), "UV_PYTHON": sys.executable}
+    environment |= {"RUNNER_TEMP": str(folder), "GITHUB_OUTPUT": str(folder / "output")}
+    environment |= {name: value for name, value in os.environ.items() if name.startswith(("UV_INDEX", "UV_DEFAULT", "PIP_", "SSL_", "HTTP"))}  # fmt: skip
+    subprocess.run([ROOT / "tools/prepare-action.sh"], env=environment, check=True, timeout=300)
+    assert "python=" in (folder / "output").read_text(encoding="utf-8")
+
+
 @contextmanager
 def hub(service: Service, folder: Path) -> Iterator[Hub]:
     """A repository for a service, and GitHub's API in the cluster's network."""
@@ -175,7 +193,10 @@ def hub(service: Service, folder: Path) -> Iterator[Hub]:
         "name: stub\ndescription: never run\nruns: {using: composite, steps: [{run: exit 9, shell: bash}]}\n",
         encoding="utf-8",
     )
-    (folder / "home").mkdir()
+    for name in ("home", "bin"):
+        (folder / name).mkdir()
+    (folder / "bin/uv").symlink_to(Path(sys.executable).with_name("uv"))
+    _fill_cache(folder / "warm")
     (folder / "shop").mkdir()
     person = ("-c", "user.name=x", "-c", "user.email=x@example.com")
     for git in (("init", "-q"), (*person, "commit", "-q", "--allow-empty", "-m", "x")):
