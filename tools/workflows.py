@@ -223,7 +223,7 @@ def _run(found: Sequence[Option], outputs: Mapping[str, str]) -> list[str]:
         "        stage: ${{ inputs.stage }}",
         "        stages: ${{ inputs.stages }}",
         "        require-approval: ${{ inputs.require-approval && inputs.gate || 'false' }}",
-        "        gate-attempt: ${{ needs.gate.outputs.attempt }}",
+        "        gate-attempt: ${{ needs.gate.result == 'success' && needs.gate.outputs.attempt || '' }}",
         *_indented(_with(found), 8),
         *_indented(_secret_inputs(), 8),
     ]
@@ -268,7 +268,7 @@ def _way_back() -> list[str]:
         "        AZURE_CLIENT_SECRET: ${{ secrets.azure-client-secret }}",
         "      with:",
         "        command: rollback",
-        "        of: ${{ needs.run.outputs.version-id || inputs.version-id || inputs.tag }}",
+        "        of: ${{ needs.run.result != 'skipped' && needs.run.outputs.version-id || inputs.version-id || inputs.tag }}",
         "        # Empty: this stage failed where it goes back by itself. Otherwise only a person's rejection counts.",
         f"        require-rejection: ${{{{ !({failed}) && ({gate}) || '' }}}}",
         *_indented(_with(_going_back()), 8),

@@ -72,7 +72,9 @@ BROKEN = {
     ),
     "a readiness probe": Broken(("its readiness probe fails",), "never", certain=False, timeout="15s"),
     "a Secret that is not there": Broken((r"CreateContainerConfigError", '"absent" not found'), values=ABSENT),
-    "a LimitRange": Broken((r"maximum memory usage per Container is 4Mi|memory limit of 4Mi",), prepare=_forbid_large_pods),
+    "a LimitRange": Broken(
+        (r"maximum memory usage per Container is 4Mi|memory limit of 4Mi",), prepare=_forbid_large_pods
+    ),
     "an image's name": Broken(("InvalidImageName",), values=MISNAMED),
 }
 TOGETHER = (

@@ -170,7 +170,8 @@ def _fill_cache(folder: Path) -> None:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {"PATH": path, "HOME": str(folder), "UV_CACHE_DIR": str(CACHE), "UV_PYTHON": sys.executable}
     environment |= {"RUNNER_TEMP": str(folder), "GITHUB_OUTPUT": str(folder / "output")}
-    environment |= {name: value for name, value in os.environ.items() if name.startswith(("UV_INDEX", "UV_DEFAULT", "PIP_", "SSL_", "HTTP"))}  # fmt: skip
+    passed_on = ("UV_INDEX", "UV_DEFAULT", "PIP_", "SSL_", "HTTP")
+    environment |= {name: value for name, value in os.environ.items() if name.startswith(passed_on)}
     subprocess.run([ROOT / "tools/prepare-action.sh"], env=environment, check=True, timeout=300)
     assert "python=" in (folder / "output").read_text(encoding="utf-8")
 
