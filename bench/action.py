@@ -1,4 +1,4 @@
-"""What the action takes before the program starts: with uv and an empty cache, with a full one, with pip, and at a job's second step.
+"""What the action takes before the program starts: with uv and an empty cache, a full one, with pip, and at a second step.
 
 python -m bench.action [--rounds 3]
 
