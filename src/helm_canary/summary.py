@@ -51,13 +51,21 @@ def outcome_markdown(outcome: Outcome, asked: str, hide: Callable[[str], str] = 
         parts.append(say(outcome.plan.because))
     if outcome.error:
         parts += _error(outcome.error, hide)
-    parts += _tracks(outcome)
+    parts += [say(_approval(outcome)), *_tracks(outcome)]
     if outcome.plan and outcome.plan.changes:
         parts.append(
             "\n".join(f"{number}. {say(step_line(step))}" for number, step in enumerate(outcome.plan.steps, 1))
         )
     parts += [f"> {say(text)}" for text in warnings(outcome)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _approval(outcome: Outcome) -> str:
+    """Whose word it was carried out on; empty where nothing was, or nobody was asked."""
+    record = outcome.observed.record if outcome.observed else None
+    if not outcome.changed or record is None or not record.by.approver:
+        return ""
+    return f"On the word of {record.by.approver}" + (f": {record.by.comment}" if record.by.comment else ".")
 
 
 def _error(error: CanaryError, hide: Callable[[str], str]) -> list[str]:

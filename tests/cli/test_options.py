@@ -153,7 +153,6 @@ def test_the_flag_comes_before_the_variable(option: Option) -> None:
 TAG_SOURCES = [
     ({"tag": "1"}, {"HELM_CANARY_TAG": "2", "BUILD_BUILDID": "3", "GITHUB_RUN_ID": "4"}, "1"),
     ({}, {"HELM_CANARY_TAG": "2", "BUILD_BUILDID": "3", "GITHUB_RUN_ID": "4"}, "2"),
-    ({}, {"HELM_CANARY_TAG": "", "BUILD_BUILDID": "3", "GITHUB_RUN_ID": "4"}, "3"),
     ({}, {"BUILD_BUILDID": "3", "GITHUB_RUN_ID": "4"}, "3"),
     ({}, {"BUILD_BUILDID": "", "GITHUB_RUN_ID": "17012345678"}, "17012345678"),
     ({}, {"GITHUB_RUN_ID": "0123"}, "0123"),
