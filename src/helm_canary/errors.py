@@ -55,7 +55,8 @@ class RefusedError(CanaryError):
 
 # What kubectl and helm say where the API server gave no answer at all, or none that holds.
 AWAY = (
-    "connection refused", "connection reset", "i/o timeout", "tls handshake timeout", "unexpected eof", ": eof",
+    "connection refused", "did you specify the right host or port", "connection reset", "i/o timeout",
+    "tls handshake timeout", "unexpected eof", ": eof",
     "unable to connect to the server", "the server is currently unable to handle the request",
     "etcdserver: request timed out", "etcdserver: leader changed", "etcdserver: no leader",
     "context deadline exceeded", "no route to host", "network is unreachable", "service unavailable",

@@ -166,7 +166,7 @@ def outcome_json(outcome: Outcome) -> str:
     body: dict[str, Any] = dict(outputs(outcome))
     for key in ("production-weight", "canary-weight", "revision", "in-flight-cut", "stage-number"):
         body[key] = int(body[key]) if body[key] else None
-    body["changed"] = outcome.changed
+    body["changed"], body["next-changes"] = outcome.changed, outcome.next_changes
     if outcome.plan:
         body["because"] = outcome.plan.because
         body["notes"] = list(outcome.plan.notes)

@@ -348,6 +348,11 @@ CAUSES = {
 }
 
 
+def test_kubectls_own_words_for_a_server_that_is_away() -> None:
+    """With discovery in its cache kubectl says only this, without `connection refused`: a stage once ended by it."""
+    assert is_away("The connection to the server 127.0.0.1:6443 was refused - did you specify the right host or port?")
+
+
 def test_a_refused_token_is_not_taken_for_a_server_that_is_away() -> None:
     """Helm calls such a cluster unreachable; to wait for it would not help."""
     assert is_unauthorized(HELMS_401)

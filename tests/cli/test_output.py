@@ -27,6 +27,7 @@ OUTCOME: dict[str, tuple[type, ...]] = {
     "result": TEXT, "changed": (bool,), "stage": TEXT, "stage-number": NUMBER, "release-id": TEXT, "tag": TEXT,
     "previous-tag": TEXT, "production-tag": TEXT, "production-weight": NUMBER, "canary-tag": TEXT, "canary-weight": NUMBER,
     "revision": NUMBER, "traffic": TEXT, "proof": TEXT, "in-flight-cut": (int,),
+    "version-id": TEXT, "headline": TEXT, "next-changes": (bool, type(None)),
 }  # fmt: skip
 PLANNED = {"because": TEXT, "notes": LIST, "steps": LIST}
 FAILED: dict[str, tuple[type, ...]] = {"error": (dict,)}
