@@ -25,7 +25,8 @@ LATE, RELEASE = Release("83", "late"), Release("83", "84")
 @pytest.mark.parametrize("line", [r"waiting .* for canary to be Ready", r"\$ helm upgrade"])
 def test_the_api_server_is_away_for_a_while(lab: Lab, ledger: Ledger, line: str) -> None:
     """Gone in a wait, or while Helm writes, and back: the command waits for it, says so, and arrives without a loss."""
-    service = lab.service()
+    # After an outage the local cluster's own controllers take up to a minute and a half to make pods again.
+    service = lab.service(options=("--drain", "1s", "--timeout", "240s"))
     service.install("83")
     with Traffic(service.cluster, service.host, rps=RPS) as traffic:
         traffic.mark("1 -> 2, the API server is away")
