@@ -157,7 +157,10 @@ def test_a_cancelled_step_ends_in_order(github: Hub, ledger: Ledger) -> None:
         traffic.mark("cancelled at stage 2")
         started = github.start("stage", "never", {"stage": "2", "require-approval": False})
         process = _program_of(service.namespace)
-        time.sleep(1.0)
+        for _ in range(200):
+            if service.tracks()[1].replicas:
+                break
+            time.sleep(0.1)
         began = time.monotonic()
         os.kill(process, signal.SIGINT)
         while Path(f"/proc/{process}").exists():
