@@ -248,37 +248,62 @@ ONLY_SHOWN = "nobody-rejects-this"
 def _way_back() -> list[str]:
     failed = "needs.run.outputs.result == 'failed' && contains(inputs.goes-back, 'failure')"
     gate = f"contains(inputs.goes-back, 'rejection') && inputs.gate || '{ONLY_SHOWN}'"
+    return _rollback_job(
+        [option for option in _going_back() if option.name != "started-by"],
+        when=[
+            "needs: [gate, run]",
+            f"if: ${{{{ always() && ({ENDED_BADLY.format('gate')} || {ENDED_BADLY.format('run')}) }}}}",
+        ],
+        permissions=("id-token", "actions"),
+        given=[
+            "of: ${{ needs.run.result != 'skipped' && needs.run.outputs.version-id || inputs.version-id || inputs.tag }}",
+            "# Empty: this stage failed where it goes back by itself. Otherwise only a person's rejection counts.",
+            f"require-rejection: ${{{{ !({failed}) && ({gate}) || '' }}}}",
+        ],
+    )
+
+
+def _going_back() -> list[Option]:
+    """Rollback's options; it takes the chart and its values from the cluster."""
+    return [
+        option for option in options(Command.ROLLBACK) if option.name not in ("chart", "chart-version", "values", "set")
+    ]
+
+
+def _rollback_job(
+    found: Iterable[Option],
+    *,
+    given: Iterable[str],
+    permissions: Sequence[str],
+    when: Iterable[str] = (),
+    outputs: Iterable[str] = (),
+) -> list[str]:
+    passed_on = [f"    {name}: ${{{{ steps.rollback.outputs.{name} }}}}" for name in outputs]
     return [
         "# In no concurrency group: the way back waits for nobody.",
         "rollback:",
         "  name: Rollback",
-        "  needs: [gate, run]",
-        f"  if: ${{{{ always() && ({ENDED_BADLY.format('gate')} || {ENDED_BADLY.format('run')}) }}}}",
+        *_indented(when, 2),
         "  " + RUNS_ON,
         "  timeout-minutes: 120",
         "  environment:",
         "    name: ${{ inputs.environment }}",
         f"    url: {RUN_PAGE}#summary-${{{{ job.check_run_id }}}}",
         "  permissions:",
-        *_permissions("id-token", "actions"),
+        *_permissions(*permissions),
+        *(["  outputs:", *passed_on] if passed_on else []),
         "  steps:",
         "    - name: Rollback",
+        "      id: rollback",
         f"      uses: {ACTION}",
         "      env:",
         "        AZURE_CLIENT_SECRET: ${{ secrets.azure-client-secret }}",
         "      with:",
         "        command: rollback",
-        "        of: ${{ needs.run.result != 'skipped' && needs.run.outputs.version-id || inputs.version-id || inputs.tag }}",
-        "        # Empty: this stage failed where it goes back by itself. Otherwise only a person's rejection counts.",
-        f"        require-rejection: ${{{{ !({failed}) && ({gate}) || '' }}}}",
-        *_indented(_with(_going_back()), 8),
+        *_indented(given, 8),
+        *_indented(_with(found), 8),
         *_indented(_secret_inputs(), 8),
     ]
-
-
-def _going_back() -> list[Option]:
-    rollback = [option for option in options(Command.ROLLBACK) if option.name not in ("chart", "chart-version")]
-    return [option for option in rollback if option.name not in ("values", "set", "started-by")]
 
 
 # --- release.yml -------------------------------------------------------------------------------------------------------
@@ -370,9 +395,13 @@ def goes_back(stage: Stage) -> str:
 
 def rollback_workflow(outputs: Mapping[str, str]) -> str:
     """The way back at any time."""
-    found = [
-        option for option in options(Command.ROLLBACK) if option.name not in ("chart", "chart-version", "values", "set")
-    ]
+    found = _going_back()
+    job = _rollback_job(
+        found,
+        permissions=("id-token",),
+        outputs=outputs,
+        given=["of: ${{ inputs.of }}", "approved-by: ${{ github.triggering_actor }}"],
+    )
     lines = [
         MADE,
         "name: helm-canary rollback",
@@ -386,29 +415,6 @@ def rollback_workflow(outputs: Mapping[str, str]) -> str:
         *_outputs(outputs, "rollback"),
         "permissions: {}",
         "jobs:",
-        "  # In no concurrency group: the way back waits for nobody.",
-        "  rollback:",
-        "    name: Rollback",
-        "    " + RUNS_ON,
-        "    timeout-minutes: 120",
-        "    environment:",
-        "      name: ${{ inputs.environment }}",
-        f"      url: {RUN_PAGE}#summary-${{{{ job.check_run_id }}}}",
-        "    permissions:",
-        *_indented(_permissions("id-token"), 2),
-        "    outputs:",
-        *(f"      {name}: ${{{{ steps.rollback.outputs.{name} }}}}" for name in outputs),
-        "    steps:",
-        "      - name: Rollback",
-        "        id: rollback",
-        f"        uses: {ACTION}",
-        "        env:",
-        "          AZURE_CLIENT_SECRET: ${{ secrets.azure-client-secret }}",
-        "        with:",
-        "          command: rollback",
-        "          of: ${{ inputs.of }}",
-        "          approved-by: ${{ github.triggering_actor }}",
-        *_indented(_with(found), 10),
-        *_indented(_secret_inputs(), 10),
+        *_indented(job, 2),
     ]
     return "\n".join(lines) + "\n"

@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from functools import partial
 from pathlib import Path
 
 from helm_canary.access import Outside, access, exec_credential, write_kubeconfig
@@ -94,9 +93,9 @@ def _carry_out_on_release(options: Options, edge: Edge) -> Answer:
             check_values(name, Path(name).read_text(encoding="utf-8", errors="replace"))
     if options.command is Command.PLAN and options.from_tag:
         return _plan_without_cluster(options, edge)
-    options, let_pass = _reviewed(options, edge)
+    options, not_approved = _reviewed(options, edge)
     options, execution, requests = _wire(options, edge)
-    execution.let_pass = let_pass
+    execution.not_approved = not_approved
     match options.command:
         case Command.STAGE:
             outcome = execution.stage()
@@ -113,35 +112,36 @@ def _carry_out_on_release(options: Options, edge: Edge) -> Answer:
             raise AssertionError("they need no release")
 
 
-def _reviewed(options: Options, edge: Edge) -> tuple[Options, Callable[[], None]]:
-    """The options with what the CI's people said, and what must be asked before the first write. Raises RefusedError, UsageError.
+def _reviewed(options: Options, edge: Edge) -> tuple[Options, RefusedError | None]:
+    """The options with what the CI's people said, and why nothing may be written. Raises RefusedError, UsageError.
 
     A stage that changes nothing needs nobody's approval: a run that is repeated, or a first installation, is green without.
     """
     if not (options.require_approval or options.require_rejection or options.started_by):
-        return options, _nothing_to_ask
+        return options, None
     from helm_canary.ci.reviews import run_of
 
     run = run_of(edge.environment, edge.mask)
     if options.started_by:
         check_starter(run.started_by, options.started_by)
-    try:
-        if options.require_approval:
-            gate = options.require_approval
-            review = approval(run.history(gate), gate, options.gate_attempt)
-            return replace(options, approved_by=review.who, comment=review.comment), _nothing_to_ask
-    except RefusedError as refused:
-        return options, partial(_raise, refused)
     if options.require_rejection:
-        return _rejected(options, rejection(run.history(options.require_rejection), options.require_rejection), edge)
-    return options, _nothing_to_ask
+        gate = options.require_rejection
+        return _on_rejection(options, rejection(run.history(gate), gate), edge), None
+    if options.require_approval:
+        gate = options.require_approval
+        try:
+            review = approval(run.history(gate), gate, options.gate_attempt)
+        except RefusedError as refused:
+            return options, refused
+        return replace(options, approved_by=review.who, comment=review.comment), None
+    return options, None
 
 
-def _rejected(options: Options, review: Review | None, edge: Edge) -> tuple[Options, Callable[[], None]]:
+def _on_rejection(options: Options, review: Review | None, edge: Edge) -> Options:
     """Without a rejection the plan is shown, and what a person would type for it."""
     if review is not None:
         said = f"rejected {review.gate}" + (f": {review.comment}" if review.comment else "")
-        return replace(options, approved_by=review.who, comment=said), _nothing_to_ask
+        return replace(options, approved_by=review.who, comment=said)
     words = ["helm-canary", "rollback", "--release", options.release]
     words += ["--namespace", options.namespace] if options.namespace else []
     words += ["--of", options.of] if options.of else []
@@ -149,15 +149,7 @@ def _rejected(options: Options, review: Review | None, edge: Edge) -> tuple[Opti
         f"The gate {options.require_rejection} was not rejected in this attempt, so nothing is changed. "
         f"To go back: {shown_command(words)}"
     )
-    return replace(options, dry_run=True), _nothing_to_ask
-
-
-def _nothing_to_ask() -> None:
-    """There is no gate, or it was asked already."""
-
-
-def _raise(error: RefusedError) -> None:
-    raise error
+    return replace(options, dry_run=True)
 
 
 def _answer(outcome: Outcome) -> Answer:

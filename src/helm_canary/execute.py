@@ -84,7 +84,7 @@ class _Written:
 class Execution:
     """One command on one release, from its plan to its outcome.
 
-    let_pass  raises RefusedError where nothing may be changed, for want of an approval
+    not_approved  why nothing may be changed, where an approval is wanted and is not there
     """
 
     options: Options
@@ -96,7 +96,7 @@ class Execution:
     report: Reporter
     by: Provenance
     explain: Callable[[ToolError], CanaryError] = lambda error: error
-    let_pass: Callable[[], None] = lambda: None
+    not_approved: RefusedError | None = None
     changed: bool = False
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4))
     _prepared: _Prepared | None = None
@@ -212,7 +212,8 @@ class Execution:
                 raise
             made = None
         if made is not None and made.changes:
-            self.let_pass()
+            if self.not_approved is not None:
+                raise self.not_approved
             self._check_rights(facts)
             return made if self.holding.ensure(facts.stored) else None
         if self.holding.former_may_write:
@@ -539,7 +540,7 @@ def _is_early_return(step: Upgrade, track: Track) -> bool:
 
 
 def _what_overwrites(before: Record | None, names: Sequence[str]) -> str:
-    """Of a release that is not under way, or has changed nothing yet, there is nothing to roll back. `before`: the step."""
+    """Of a release that is not under way, or has changed nothing yet, there is nothing to roll back. `before`: its record."""
     if before is None or not before.under_way or before.reached == "steady":
         return "take it back with --allow " + " --allow ".join(names)
     return "run `rollback`, which overwrites it"

@@ -35,12 +35,17 @@ class History:
     has_reviewers: bool | None = None
 
 
+def of_gate(reviews: Sequence[Review], gate: str) -> list[Review]:
+    """The reviews of one gate; GitHub's names of environments know no case."""
+    return [review for review in reviews if review.gate.casefold() == gate.casefold()]
+
+
 def approval(history: History, gate: str, gate_attempt: int | None) -> Review:
     """The approval that this attempt may go on with. Raises RefusedError.
 
     `gate_attempt` is what the gate's own job said: re-running the failed jobs of a run does not run its gate again.
     """
-    found = [review for review in _of(history.reviews, gate) if review.approved]
+    found = [review for review in of_gate(history.reviews, gate) if review.approved]
     if not found:
         raise _nobody(gate, history.has_reviewers)
     if history.attempt > 1 and gate_attempt != history.attempt:
@@ -59,7 +64,7 @@ def rejection(history: History, gate: str) -> Review | None:
 
     An attempt has one review of a gate at most. Where there are fewer than attempts, the rejection may be an earlier one's.
     """
-    reviews = _of(history.reviews, gate)
+    reviews = of_gate(history.reviews, gate)
     found = [review for review in reviews if not review.approved]
     return found[-1] if found and len(reviews) >= history.attempt else None
 
@@ -72,10 +77,6 @@ def check_starter(started_by: str, allowed: Sequence[str]) -> None:
             f"The workflow lets only {', '.join(allowed)} start it.",
             "Ask one of them, or have the list changed.",
         )
-
-
-def _of(reviews: Sequence[Review], gate: str) -> list[Review]:
-    return [review for review in reviews if review.gate.casefold() == gate.casefold()]
 
 
 def _nobody(gate: str, has_reviewers: bool | None) -> RefusedError:

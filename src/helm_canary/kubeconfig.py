@@ -50,13 +50,8 @@ class Kubeconfig:
         return PRIVATE in self.host
 
     @property
-    def secrets(self) -> tuple[str, ...]:
-        """What of it must not be shown: tokens, and keys as they stand and as they are decoded."""
-        user = _current(self.body, "users", "user")
-        found = [str(user[key]) for key in ("token", "client-key-data", "password") if user.get(key)]
-        with contextlib.suppress(binascii.Error):
-            found.append(base64.b64decode(str(user.get("client-key-data", ""))).decode(errors="replace"))
-        return tuple(text for text in found if text)
+    def secrets(self) -> list[str]:
+        return _secrets_of_users(self.body)
 
     def with_token_file(self, path: str) -> str:
         """The same cluster, with a user whose token is read from a file."""
@@ -125,21 +120,28 @@ SECRET_KEYS = ("token", "client-key-data", "password", "access-token", "id-token
 
 
 def secrets_of(text: str) -> list[str]:
-    """What of any kubeconfig must not be shown, of every user in it. Raises KubeconfigError for what is none."""
+    """What of any kubeconfig must not be shown. Raises KubeconfigError for what is none."""
     import yaml
 
     try:
         body = yaml.safe_load(text)
-        users = [user.get("user") or {} for user in body["users"]]
         if not body["clusters"]:
             raise KeyError("clusters")
-        found = []
-        for user in users:
-            provider = (user.get("auth-provider") or {}).get("config") or {}
-            found += [str(values[key]) for values in (user, provider) for key in SECRET_KEYS if values.get(key)]
+        return _secrets_of_users(body)
     except (yaml.YAMLError, KeyError, TypeError, AttributeError):
         raise KubeconfigError("it is no YAML with clusters and users") from None
-    return found
+
+
+def _secrets_of_users(body: Mapping[str, Any]) -> list[str]:
+    """Tokens, passwords and keys of every user, keys as they stand and as they are decoded."""
+    found = []
+    for entry in body["users"]:
+        user = entry.get("user") or {}
+        provider = (user.get("auth-provider") or {}).get("config") or {}
+        found += [str(values[key]) for values in (user, provider) for key in SECRET_KEYS if values.get(key)]
+        with contextlib.suppress(binascii.Error):
+            found.append(base64.b64decode(str(user.get("client-key-data") or "")).decode(errors="replace"))
+    return [text for text in found if text]
 
 
 def _of_arguments(words: Sequence[str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from helm_canary.errors import RefusedError, UsageError
-from helm_canary.gates import History, Review
+from helm_canary.gates import History, Review, of_gate
 from helm_canary.options import UNFIT
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ class GitHubRun:
     def history(self, gate: str) -> History:
         """Every review of this run. Raises RefusedError where GitHub does not tell."""
         reviews = tuple(parse_reviews(self._get(f"actions/runs/{self.number}/approvals")))
-        asked = self.attempt > 1 or not any(review.approved for review in reviews)
+        approved = any(review.approved for review in of_gate(reviews, gate))
+        asked = self.attempt > 1 or not approved
         return History(
             reviews=reviews, attempt=self.attempt, has_reviewers=self._has_reviewers(gate) if asked else None
         )
