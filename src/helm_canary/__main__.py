@@ -251,11 +251,17 @@ def _end(error: CanaryError, output: str, masks: Masks | None, arguments: Sequen
     if output == "json":
         print(masks.hide(outcome_json(outcome)))
     print(harmless(masks.hide(error_text(error))), file=sys.stderr)
-    if arguments and arguments[0] in (Command.STAGE.value, Command.ROLLBACK.value):
-        # Of a command line that may be wrong, what is certain to be a command and a stage; anything else may be a secret.
-        stage = next((word for word in arguments[1:2] if re.fullmatch(r"[a-z0-9][a-z0-9-]{0,30}", word)), "")
-        publish(outcome, f"{arguments[0]} {stage}".strip(), masks)
+    if arguments[:1] != [Command.TOKEN.value]:
+        publish(outcome, _certain(arguments), masks)
     return error.exit_code
+
+
+def _certain(arguments: Sequence[str]) -> str:
+    """Of a command line that may be wrong, what is certain to be a command and a stage; anything else may be a secret."""
+    if not arguments or arguments[0] not in {command.value for command in Command}:
+        return ""
+    stages = [word for word in arguments[1:2] if re.fullmatch(r"[a-z0-9][a-z0-9-]{0,30}", word)]
+    return " ".join([arguments[0], *stages])
 
 
 if __name__ == "__main__":

@@ -244,6 +244,27 @@ def test_the_program_tells_github_what_went_wrong(tmp_path: Path) -> None:
     assert "wrong input, nothing was changed" in summary.read_text()
 
 
+@pytest.mark.parametrize(
+    ("words", "title"),
+    [
+        (("plan", "9"), "helm-canary plan 9"),
+        (("status",), "helm-canary status"),
+        (("verify", "--requests", "no"), "helm-canary verify"),
+        (("credentials",), "helm-canary credentials"),
+        (("stagee", "2"), "helm-canary"),
+        ((), "helm-canary"),
+    ],
+)
+def test_whatever_command_fails_is_an_annotation(words: tuple[str, ...], title: str, tmp_path: Path) -> None:
+    """A step that fails says why on the page of the run, whatever it was asked for."""
+    env = {"GITHUB_ACTIONS": "true", "GITHUB_OUTPUT": str(tmp_path / "output"), "GITHUB_STEP_SUMMARY": ""}
+    ran = run(*words, env=env)
+    assert ran.code == 2
+    (command,) = [line for line in ran.stderr.splitlines() if is_github_command(line)]
+    assert command.startswith(f"::error title={title}::")
+    assert read_output_file((tmp_path / "output").read_text())["result"] == "usage"
+
+
 SECRET = "eyJhbGciOi.eyJzdWIiOi-x_1.c2ln+bmF0dXJl/ZQ=="
 
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,11 @@ class Ended:
     jobs: Mapping[str, str]
     log: str
 
+    @property
+    def entries(self) -> list[dict[str, Any]]:
+        """The log's lines: what the steps printed, and what the runner understood of it."""
+        return [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
+
     def of(self, word: str) -> dict[str, str]:
         """The jobs whose name holds this word."""
         return {name: result for name, result in self.jobs.items() if word in name}
@@ -97,18 +102,27 @@ class Hub:
 
     def start(self, workflow: str, tag: str, inputs: Mapping[str, Any], **variables: str) -> subprocess.Popen[str]:
         """One run: `workflow` is stage, release or rollback."""
+        return self.start_file(yaml.safe_dump(self._caller(workflow, tag, inputs)), variables=variables)
+
+    def start_file(
+        self, workflow: str, dispatched: Mapping[str, str] | None = None, variables: Mapping[str, str] | None = None
+    ) -> subprocess.Popen[str]:
+        """A run of this workflow's text: of a push, or as somebody started it by hand with these inputs."""
         place = self.folder / "shop" / ".github" / "workflows"
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
-        (place / "run.yml").write_text(yaml.safe_dump(self._caller(workflow, tag, inputs)), encoding="utf-8")
+        (place / "run.yml").write_text(workflow, encoding="utf-8")
         variables = {
             "GITHUB_RUN_ID": RUN,
             "GITHUB_API_URL": self.api_url,
             "GITHUB_REPOSITORY": REPOSITORY,
             "GITHUB_TRIGGERING_ACTOR": "ana",
-            **variables,
+            **(variables or {}),
         }
-        words = [str(ensure("act")["act"]), "push", "--json", "--platform", "ubuntu-latest=-self-hosted"]
+        event = "push" if dispatched is None else "workflow_dispatch"
+        words = [str(ensure("act")["act"]), event, "--json", "--platform", "ubuntu-latest=-self-hosted"]
+        for name, value in (dispatched or {}).items():
+            words += ["--input", f"{name}={value}"]
         words += ["--actor", "ana", "--secret-file", str(self._secrets())]
         # The cluster's network leads nowhere, so there is no address of its own to serve a cache at.
         words += ["--no-cache-server", "--cache-server-addr", "127.0.0.1", "--artifact-server-addr", "127.0.0.1"]
@@ -155,13 +169,9 @@ class Hub:
 def ended(process: subprocess.Popen[str]) -> Ended:
     """The end of a run that was started."""
     log, _ = process.communicate(timeout=LIMIT_S)
-    jobs: dict[str, str] = {}
-    for line in log.splitlines():
-        if line.startswith("{"):
-            entry = json.loads(line)
-            if entry.get("jobResult"):
-                jobs[str(entry.get("job"))] = str(entry["jobResult"])
-    return Ended(process.returncode, jobs, log)
+    run = Ended(process.returncode, {}, log)
+    jobs = {str(entry.get("job")): str(entry["jobResult"]) for entry in run.entries if entry.get("jobResult")}
+    return replace(run, jobs=jobs)
 
 
 def _fill_cache(folder: Path) -> None:

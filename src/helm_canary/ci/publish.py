@@ -16,7 +16,7 @@ def publish(outcome: Outcome, asked: str, masks: Masks) -> None:
     platform = masks.platform
     if isinstance(platform, Laptop):
         return
-    title = f"helm-canary {harmless(masks.hide(asked))}"
+    title = f"helm-canary {harmless(masks.hide(asked))}".strip()
 
     def clean(text: str) -> str:
         return harmless(masks.hide(text))
@@ -26,7 +26,7 @@ def publish(outcome: Outcome, asked: str, masks: Masks) -> None:
         lines.append(platform.annotation("error", title, clean(outcome.error.text)))
     try:
         lines += platform.outputs(outputs(outcome))
-        lines += platform.summary(outcome_markdown(outcome, f"helm-canary {asked}", masks.hide))
+        lines += platform.summary(outcome_markdown(outcome, f"helm-canary {asked}".strip(), masks.hide))
     except OSError as error:
         lines.append(
             platform.annotation("warning", title, f"Outputs or summary could not be written: {error.strerror}.")

@@ -5,6 +5,7 @@
 //	SLOW_MS         a request takes (5); ?sleep=MS too  READY_PATH      what probes ask for; without it kube-probe is known
 //	ERROR_PERCENT   of requests answered 503 (0)        CRASH_AFTER_MS  it ends itself with 1 so long after its start
 //	ADDR            where it listens (:9080)            GRACEFUL=1      SIGTERM lets requests in flight finish first
+//	SAY             a text for its log, at its start
 //
 // Without GRACEFUL a SIGTERM ends it at once and cuts what is in flight: that is what most services do, and what a
 // release has to be safe against.
@@ -49,7 +50,7 @@ func main() {
 	if addr == "" {
 		addr = ":9080"
 	}
-	fmt.Printf("version %s starts\n", version)
+	fmt.Printf("version %s starts\n%s", version, os.Getenv("SAY"))
 	handler := &service{version: string(version), slow: number(os.Getenv("SLOW_MS"), 5),
 		errorPercent: number(os.Getenv("ERROR_PERCENT"), 0), readyPath: os.Getenv("READY_PATH"), neverReady: os.Getenv("NEVER_READY") == "1"}
 	handler.pod, _ = os.Hostname()
