@@ -236,7 +236,12 @@ def _provenance(options: Options, environment: Mapping[str, str]) -> Provenance:
     elif environment.get("SYSTEM_COLLECTIONURI") and environment.get("BUILD_BUILDID"):
         project = environment.get("SYSTEM_TEAMPROJECT", "")
         run = f"{environment['SYSTEM_COLLECTIONURI']}{project}/_build/results?buildId={environment['BUILD_BUILDID']}"
-    who = environment.get("GITHUB_ACTOR") or environment.get("BUILD_REQUESTEDFOR") or _account()
+    who = (
+        environment.get("GITHUB_TRIGGERING_ACTOR")
+        or environment.get("GITHUB_ACTOR")
+        or environment.get("BUILD_REQUESTEDFOR")
+        or _account()
+    )
     return Provenance(
         who=who,
         run=run,
