@@ -2,7 +2,7 @@
 
 python -m bench.first_canary
 
-Counts what the user writes, and times each step. The workflow is pipelines/github/release.yml with the user's own names, run by `act`
+Counts what the user writes, and times each step. The workflow is pipelines/github/release.yml with the user's names, run by `act`
 on the local cluster. Played: GitHub's API, the build (the images are made here), and Azure (a kubeconfig as a secret).
 """
 
