@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from helm_canary.errors import RefusedError
+from helm_canary.options import UNFIT
+
+COMMENT_LIMIT = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +38,14 @@ class History:
     has_reviewers: bool | None = None
 
 
+def one_line(text: object) -> str:
+    """A person's words in one line that the record can carry."""
+    line = " ".join(UNFIT.sub(" ", str(text or "")).split())
+    return line if len(line) <= COMMENT_LIMIT else line[: COMMENT_LIMIT - 3] + "..."
+
+
 def of_gate(reviews: Sequence[Review], gate: str) -> list[Review]:
-    """The reviews of one gate; GitHub's names of environments know no case."""
+    """The reviews of one gate; names of environments know no case."""
     return [review for review in reviews if review.gate.casefold() == gate.casefold()]
 
 
@@ -80,11 +89,12 @@ def check_starter(started_by: str, allowed: Sequence[str]) -> None:
 
 
 def _nobody(gate: str, has_reviewers: bool | None) -> RefusedError:
-    means = "Its environment is missing, misspelt or without required reviewers, or an administrator passed it by."
+    means = "Its environment is missing, misspelt or without reviewers, or an administrator passed it by."
     if has_reviewers is False:
-        means = "Its environment is missing, misspelt or without required reviewers: everything passes."
+        means = "Its environment is missing, misspelt or without reviewers: everything passes."
     return RefusedError(
         f"Nobody approved the gate {gate} in this run.",
         means,
-        f"Give the environment {gate} required reviewers; or say `require-approval: false` where no approval is wanted.",
+        f"Give the environment {gate} required reviewers (on Azure Pipelines an approval check); or say "
+        "`require-approval: false` (`requireApproval: false`) where no approval is wanted.",
     )
