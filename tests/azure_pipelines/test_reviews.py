@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from helm_canary.ci import rest
 from helm_canary.ci.reviews import run_of
 from helm_canary.errors import RefusedError, UsageError
 from helm_canary.gates import Review, approval
@@ -80,9 +81,12 @@ def test_two_environments_of_one_stage(api: AzureDevOpsApi) -> None:
 
 
 @pytest.mark.parametrize("faults", [[302], [401], [403], [404], [203], [500] * 9], ids=str)
-def test_an_api_that_does_not_tell_is_a_refusal(faults: list[int], api: AzureDevOpsApi) -> None:
+def test_an_api_that_does_not_tell_is_a_refusal(
+    faults: list[int], monkeypatch: pytest.MonkeyPatch, api: AzureDevOpsApi
+) -> None:
     """Without an answer nobody has approved; a page to log in at is no answer; no text of it is shown."""
     api.approvals = [Approval(stage=STAGE)]
+    monkeypatch.setattr(rest, "FIRST_PAUSE_S", 0.01)
     api.faults = list(faults)
     with pytest.raises(RefusedError, match="Azure DevOps did not tell") as refused:
         run_of(api.environment(STAGE), unmasked).history(GATE)

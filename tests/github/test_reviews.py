@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from helm_canary.__main__ import read_arguments
+from helm_canary.ci import rest
 from helm_canary.ci.reviews import run_of
 from helm_canary.errors import RefusedError, UsageError
 from helm_canary.gates import Review, approval, rejection
@@ -71,9 +72,12 @@ def test_a_busy_api_is_asked_again(api: GitHubApi) -> None:
 
 
 @pytest.mark.parametrize("faults", [[403], [404], [301], [500] * 9], ids=str)
-def test_an_api_that_does_not_tell_is_a_refusal(faults: list[int], api: GitHubApi) -> None:
+def test_an_api_that_does_not_tell_is_a_refusal(
+    faults: list[int], monkeypatch: pytest.MonkeyPatch, api: GitHubApi
+) -> None:
     """Without an answer nobody has approved; the refusal names the permission, and no text of the answer."""
     api.review(GATE, "approved")
+    monkeypatch.setattr(rest, "FIRST_PAUSE_S", 0.01)
     api.faults = list(faults)
     with pytest.raises(RefusedError, match="did not tell") as refused:
         run_of(api.environment(), unmasked).history(GATE)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 ANSWER_TIMEOUT_S = 20.0
 TRIES = 4
+FIRST_PAUSE_S = 0.5
 BUSY = (429, 500, 502, 503, 504)
 
 
@@ -54,7 +55,7 @@ def _patient_session() -> requests.Session:
     from requests.adapters import HTTPAdapter
     from urllib3.util.retry import Retry
 
-    retry = Retry(total=TRIES, backoff_factor=0.5, status_forcelist=BUSY, raise_on_status=False)
+    retry = Retry(total=TRIES, backoff_factor=FIRST_PAUSE_S, status_forcelist=BUSY, raise_on_status=False)
     session = requests.Session()
     for scheme in ("https://", "http://"):
         session.mount(scheme, HTTPAdapter(max_retries=retry))
