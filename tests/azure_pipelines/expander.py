@@ -107,11 +107,12 @@ def _typed(name: str, kind: str, value: Node) -> Node:
             return float(value) if "." in value else int(value)
         case "object", _:
             return value
-        case ("stageList" | "jobList" | "stepList"), list():
+        case (("stageList" | "jobList" | "stepList"), list()):
             return value
-        case ("string" | "boolean" | "number" | "stageList" | "jobList" | "stepList"), _:
+        case (("string" | "boolean" | "number" | "stageList" | "jobList" | "stepList"), _):
             raise ExpansionError(f"{name} is no {kind}: {value!r}")
-    raise ExpansionError(f"{name} has the type {kind}, which is not known here")
+        case _:
+            raise ExpansionError(f"{name} has the type {kind}, which is not known here")
 
 
 # --- nodes -------------------------------------------------------------------------------------------------------------
@@ -125,7 +126,8 @@ def _node(node: Node, place: Place, kind: str = "") -> Node:
             return list(_list(node, place, kind))
         case dict():
             return _mapping(node, place)
-    raise ExpansionError(f"{place.file.name}: not readable: {node!r}")
+        case _:
+            raise ExpansionError(f"{place.file.name}: not readable: {node!r}")
 
 
 def _directive(key: str) -> str | None:
@@ -255,11 +257,12 @@ def _scalars(value: Node) -> Node:
             return {key: _scalars(entry) for key, entry in value.items()}
         case list():
             return [_scalars(entry) for entry in value]
-    return to_text(value)
+        case _:
+            return to_text(value)
 
 
 def _template(item: Mapping[str, Node], place: Place, kind: str) -> Iterator[Node]:
-    if kind not in KINDS or (unknown := set(item) - {"template", "parameters"}):
+    if kind not in KINDS or set(item) - {"template", "parameters"}:
         raise ExpansionError(f"{place.file.name}: a template cannot stand here, or not so: {dict(item)!r}")
     name, _, alias = to_text(_text(item["template"], place)).partition("@")
     if alias and alias not in place.repositories:
