@@ -10,7 +10,7 @@ TEST_LIMIT_S := 900
 PYTEST := $(PY) -m pytest --timeout=$(TEST_LIMIT_S) --durations=25
 MYPY := $(PY) -m mypy
 
-.PHONY: help demo test test-all lint format types chart generate bench chaos cluster-up cluster-down cluster-for-tests clean
+.PHONY: help demo test test-all lint format types chart generate task bench chaos cluster-up cluster-down cluster-for-tests clean
 
 help: ## show this list
 	@echo 'make TARGET; each one sets up all that it needs.'
@@ -45,6 +45,9 @@ chart: $(READY) ## the chart alone: helm lint, render tests, Istio's own validat
 generate: $(READY) ## write what is made from tables again: docs/reference.md and the chart's list of values
 	$(PY) -m tools.generate
 	$(PY) -m tests.chart.values_reference
+
+task: $(READY) ## pack the extension for Azure Pipelines (BUNDLE=linux-x64: with its packages, for agents without an index)
+	$(PY) -m tools.pack_task $(if $(BUNDLE),--bundle $(BUNDLE))
 
 bench: $(READY) ## the tool against the same Helm upgrades typed by hand, on the local cluster (ROUNDS=3)
 	$(PY) -m bench

@@ -1,4 +1,5 @@
-"""What is made from the tables of the program: docs/reference.md, action.yml and the reusable workflows.
+"""What is made from the tables of the program: docs/reference.md, action.yml, the reusable workflows, and the
+task for Azure Pipelines.
 
 `--check` writes nothing and fails where a file differs.
 
@@ -23,12 +24,15 @@ from helm_canary.options import TABLE, Command, Kind, Option
 from helm_canary.outcome import Outcome
 from helm_canary.report import outputs
 from tools.action import action
+from tools.task import NAME as TASK_NAME
+from tools.task import extension, task
 from tools.workflows import release_workflow, rollback_workflow, stage_workflow
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = Path("docs/reference.md")
 ACTION = Path("action.yml")
 WORKFLOWS = Path(".github/workflows")
+EXTENSION = Path("azure-pipelines-task")
 
 EXIT_CODES = {
     0: "done, or there was nothing to do",
@@ -214,6 +218,8 @@ def files() -> dict[Path, str]:
         WORKFLOWS / "stage.yml": stage_workflow(named),
         WORKFLOWS / "release.yml": release_workflow(named),
         WORKFLOWS / "rollback.yml": rollback_workflow(named),
+        EXTENSION / TASK_NAME / "task.json": task(named),
+        EXTENSION / "vss-extension.json": extension(),
     }
 
 
