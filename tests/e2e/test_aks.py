@@ -42,6 +42,9 @@ class OnAks(Service):
     """The same service, whose commands get their credentials from Azure and nothing else."""
 
     platform: Mapping[str, str] = field(default_factory=dict)
+    # Where Entra and the Resource Manager are, and what a CI's variables are to a step, by --auth.
+    azure_url: str = ""
+    platforms: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def _environment(self) -> dict[str, str]:
         environment = {name: value for name, value in super()._environment().items() if name != "KUBECONFIG"}
@@ -100,9 +103,9 @@ def on_aks(lab: Lab, folder: Path, kind: str = "exec", life_s: int = 3600) -> It
         said = json.loads(servers.stdout.readline())
         aks = ("--cluster-name", NAME, "--resource-group", GROUP, "--subscription", SUBSCRIPTION, "--client-id", CLIENT,
                "--tenant-id", TENANT, "--cloud", said["cloud"], "--auth", "github-oidc")  # fmt: skip
-        platform = said["environment"] | {"RUNNER_TEMP": str(temporary)}
-        yield OnAks(plain.cluster, plain.namespace, plain.folder, values=plain.values,
-                    options=(*plain.options, *aks), platform=platform), account  # fmt: skip
+        platform = said["environments"]["github-oidc"] | {"RUNNER_TEMP": str(temporary)}
+        yield OnAks(plain.cluster, plain.namespace, plain.folder, values=plain.values, options=(*plain.options, *aks),
+                    platform=platform, azure_url=said["url"], platforms=said["environments"]), account  # fmt: skip
         assert list(temporary.iterdir()) == [], "every command took its credentials away with it"
     finally:
         servers.communicate("", timeout=30)

@@ -174,7 +174,7 @@ def ended(process: subprocess.Popen[str]) -> Ended:
     return replace(run, jobs=jobs)
 
 
-def _fill_cache(folder: Path) -> None:
+def fill_cache(folder: Path) -> None:
     """As the action installs, with a network."""
     folder.mkdir()
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -207,7 +207,7 @@ def hub(service: Service, folder: Path) -> Iterator[Hub]:
     for name in ("home", "bin"):
         (folder / name).mkdir()
     (folder / "bin/uv").symlink_to(Path(sys.executable).with_name("uv"))
-    _fill_cache(folder / "warm")
+    fill_cache(folder / "warm")
     (folder / "shop").mkdir()
     person = ("-c", "user.name=x", "-c", "user.email=x@example.com")
     for git in (("init", "-q"), (*person, "commit", "-q", "--allow-empty", "-m", "x")):

@@ -1,0 +1,308 @@
+"""The templates for Azure Pipelines, walked by the documented rules with the packed task at every node, on the real cluster.
+
+Real: the VSIX, its Node entry, helm, the cluster, its API server's tokens. Played on loopback: Entra, the Resource Manager, the
+agent's OIDC endpoint, Azure DevOps' timeline and approvals.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.azure.servers import CLIENT, GROUP, NAME, SUBSCRIPTION, TENANT
+from tests.azure_pipelines.agent import SYSTEM_CONNECTION, Agent, Ended, Endpoint
+from tests.azure_pipelines.api import PROJECT, Approval, write_state
+from tests.azure_pipelines.expander import expand
+from tests.azure_pipelines.scheduler import Result, Run
+from tests.cluster.traffic import Traffic
+from tests.github.act import OFFLINE, fill_cache
+from tools.pack_task import pack
+
+from .conftest import Lab
+from .ledger import Ledger
+from .service import ROOT
+from .settling import RPS, settle
+from .states import Release
+from .test_aks import OnAks, on_aks
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+
+RELEASE = Release("83", "84")
+GATES = {f"canary-{number}" for number in range(2, 8)}
+CONNECTION = "12121212-3434-5656-7878-909090909090"
+REJECTED = (Result.FAILED, Result.SKIPPED, Result.CANCELED)
+
+
+@pytest.fixture(scope="session")
+def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The task as an agent finds it: packed, and unpacked again."""
+    folder = tmp_path_factory.mktemp("vsix")
+    with zipfile.ZipFile(pack(folder)) as package:
+        package.extractall(folder / "unpacked")
+    fill_cache(tmp_path_factory.mktemp("warm") / "place")
+    return folder / "unpacked" / "HelmCanary"
+
+
+@dataclass
+class Organisation:
+    """A project of Azure DevOps with one service's pipeline. `ended`: every step of the task that ran."""
+
+    service: OnAks
+    agent: Agent
+    folder: Path
+    devops_url: str
+    approvals: list[Approval] = field(default_factory=list)
+    ended: list[Ended] = field(default_factory=list)
+
+    def pipeline(self, name: str, **more: Any) -> dict[str, Any]:
+        """A template with this service's parameters."""
+        parameters = {
+            "release": self.service.release,
+            "namespace": self.service.namespace,
+            "azureSubscription": "shop-release",
+            "clusterName": NAME,
+            "resourceGroup": GROUP,
+            "values": str(self.service.values_file()),
+            "inputs": {"drain": "1s", "timeout": "90s"},
+            **more,
+        }
+        return expand(ROOT / f"pipelines/azure/{name}.yml", parameters)
+
+    def run(self, build: str, name: str = "canary", gates: set[str] = GATES, **more: Any) -> Run:
+        """A run of it, up to where people decide."""
+        rejected_as = more.pop("rejected_as", Result.FAILED)
+        run = Run(
+            self.pipeline(name, **more),
+            run_task=self.run_task,
+            approvals=gates,
+            build_id=build,
+            rejected_as=rejected_as,
+        )
+        self.approvals.clear()
+        run.advance()
+        return run
+
+    def approve(self, run: Run, *stages: int) -> None:
+        """Each when its turn has come; Azure DevOps knows of it from then on."""
+        for number in stages:
+            self.approvals.append(Approval(stage=f"stage_{number}", comment="looks good"))
+            run.approve(f"stage_{number}")
+
+    def run_task(self, inputs: dict[str, str], variables: dict[str, str]) -> tuple[Result, dict[str, str]]:
+        """One step of the task, by its own entry, in a job of its own."""
+        write_state(self.folder / "state.json", self.approvals)
+        given = {name: CONNECTION if name == "azureSubscription" else text for name, text in inputs.items()}
+        public = {name.replace(".", "_").upper(): text for name, text in variables.items()}
+        public |= self.service.platforms["azure-pipelines"] | {
+            "SYSTEM_TEAMPROJECT": PROJECT,
+            "SYSTEM_TEAMPROJECTID": "",
+        }
+        public |= {"SYSTEM_COLLECTIONURI": f"{self.devops_url}/acme/", "AGENT_TEMPDIRECTORY": str(self._job())}
+        # The agent hands them over in the connections alone.
+        for name in ("SYSTEM_ACCESSTOKEN", "AZURESUBSCRIPTION_SERVICE_CONNECTION_ID"):
+            public.pop(name)
+        ended = self.agent.run(given, [self._connection()], public)
+        self.ended.append(ended)
+        assert (ended.unknown, ended.refused) == ([], []), ended
+        assert SYSTEM_CONNECTION.parameters["AccessToken"] not in ended.log
+        return Result(ended.result), ended.outputs
+
+    def _job(self) -> Path:
+        folder = self.folder / f"job-{len(self.ended)}"
+        folder.mkdir()
+        return folder
+
+    def _connection(self) -> Endpoint:
+        url = self.service.azure_url
+        return Endpoint(
+            id=CONNECTION,
+            scheme="WorkloadIdentityFederation",
+            parameters={"serviceprincipalid": CLIENT, "tenantid": TENANT},
+            data={"subscriptionid": SUBSCRIPTION, "environment": "AzureCloud", "activeDirectoryAuthority": url},
+            url=url,
+        )
+
+
+@contextmanager
+def devops(service: OnAks, folder: Path) -> Iterator[str]:
+    """Azure DevOps in the cluster's network."""
+    write_state(folder / "state.json", [])
+    words = service.cluster.command("python3", "-m", "tests.azure_pipelines.api", folder / "state.json")
+    environment = {**service.cluster.environment(), "PYTHONPATH": str(ROOT)}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, env=environment, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as api:
+        assert api.stdin is not None
+        assert api.stdout is not None
+        try:
+            yield api.stdout.readline().strip()
+        finally:
+            api.stdin.close()
+            api.wait(timeout=10)
+
+
+@pytest.fixture
+def azure(lab: Lab, task: Path, tmp_path: Path) -> Iterator[Organisation]:
+    """A project whose service connection leads to the local cluster; nothing is installed yet."""
+    with on_aks(lab, tmp_path) as (service, _), devops(service, tmp_path) as url:
+        tools = tmp_path / "tools"
+        tools.mkdir()
+        (tools / "uv").symlink_to(Path(sys.executable).with_name("uv"))
+        (tools / "python3").symlink_to(sys.executable)
+        node = shutil.which("node")
+        assert node is not None
+        wrap: Callable[[Any], Any] = lambda words: service.cluster.command(*words)  # noqa: E731
+        agent = Agent(
+            task=task,
+            temp=tmp_path,
+            node=node,
+            path=f"{tools}:{service.cluster.environment()['PATH']}",
+            home=str(tmp_path),
+            variables=OFFLINE,
+            wrap=wrap,
+        )
+        yield Organisation(service, agent, tmp_path, url)
+
+
+@contextmanager
+def traffic_to(organisation: Organisation, ledger: Ledger, name: str) -> Iterator[Traffic]:
+    service = organisation.service
+    with Traffic(service.cluster, service.host, rps=RPS) as traffic:
+        traffic.mark(name)
+        yield traffic
+        settle(traffic, ledger, f"{name}, the task of Azure Pipelines")
+
+
+def check_results(run: Run, expected: Mapping[str, Result]) -> None:
+    assert {name: run.results.get(name) for name in expected} == expected
+
+
+@pytest.mark.matrix
+def test_seven_approved_stages(azure: Organisation, ledger: Ledger) -> None:
+    """The first run installs, the next walks all stages with who approved in the record, a third one nothing; 0 lost."""
+    first = azure.run("83", gates=set(), requireApproval=False)
+    check_results(first, {f"stage_{number}": Result.SUCCEEDED for number in range(1, 8)})
+    with traffic_to(azure, ledger, "seven stages"):
+        run = azure.run("84")
+        for number in range(2, 8):
+            azure.approve(run, number)
+            azure.service.check(RELEASE.at(number))
+            outputs = azure.ended[-1].outputs
+            assert (outputs["stageNumber"], outputs["result"], outputs["tag"]) == (str(number), "done", "84"), outputs
+            assert azure.ended[-1].summaries
+        by = azure.service.status()["by"]
+        assert (by["approver"], by["comment"]) == ("Ana", "looks good")
+        before = azure.service.snapshot()
+        again = azure.run("84")
+        azure.approve(again, *range(2, 8))
+        assert azure.service.snapshot() == before
+        check_results(again, {f"stage_{number}": Result.SUCCEEDED for number in range(1, 8)})
+
+
+@pytest.mark.parametrize(
+    ("stage", "rejected_as"),
+    [
+        (4, Result.FAILED),
+        *[pytest.param(stage, left, marks=pytest.mark.matrix) for stage in (3, 5) for left in REJECTED],
+    ],
+)
+def test_a_rejected_stage_and_its_rollback(
+    stage: int, rejected_as: Result, azure: Organisation, ledger: Ledger
+) -> None:
+    """Whatever a rejected approval leaves, the rollbacks before and beside it can be started, and go back; 0 lost."""
+    azure.service.install("83")
+    with traffic_to(azure, ledger, f"rejected at {stage}"):
+        run = azure.run("84", rejected_as=rejected_as)
+        azure.approve(run, *range(2, stage))
+        run.reject(f"stage_{stage}")
+        azure.service.check(RELEASE.at(stage - 1))
+        assert {"rollback_1", f"rollback_{stage - 1}", f"rollback_{stage}"} <= set(run.startable())
+        run.start(f"rollback_{stage}")
+        check_results(run, {f"rollback_{stage}": Result.SUCCEEDED})
+        azure.service.check(RELEASE.rolled_back)
+        run.start("rollback_1")
+        check_results(run, {"rollback_1": Result.SUCCEEDED})
+        assert azure.ended[-1].outputs["result"] == "nothing"
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("stage", range(2, 8))
+def test_a_rollback_beside_every_stage(stage: int, azure: Organisation, ledger: Ledger) -> None:
+    """While the next stage waits for its approval, or the release is finished, the rollback of this one goes back; 0 lost."""
+    azure.service.install("83")
+    with traffic_to(azure, ledger, f"rollback at {stage}"):
+        run = azure.run("84")
+        azure.approve(run, *range(2, stage + 1))
+        run.start(f"rollback_{stage}")
+        check_results(run, {f"rollback_{stage}": Result.SUCCEEDED})
+        azure.service.check(RELEASE.rolled_back)
+
+
+def test_a_stage_that_nobody_approved(azure: Organisation, ledger: Ledger) -> None:
+    """An environment without an approval lets everything through; the task does not, and changes nothing."""
+    azure.service.install("83")
+    before = azure.service.snapshot()
+    with traffic_to(azure, ledger, "nobody approved"):
+        run = azure.run("84", gates=set())
+        check_results(run, {"stage_1": Result.SUCCEEDED, "stage_2": Result.FAILED})
+        refused = azure.ended[-1]
+        assert refused.code == 3, refused
+        assert refused.outputs["result"] == "refused"
+        ((kind, text),) = refused.issues
+        assert kind == "error"
+        assert "Nobody approved the gate canary-2" in text
+        assert azure.service.snapshot() == before
+
+
+@pytest.mark.matrix
+def test_a_failed_stage_that_goes_back_by_itself(azure: Organisation, ledger: Ledger) -> None:
+    """With rollbackOnFailure a canary that is never Ready is taken back in the same job; 0 lost."""
+    azure.service.install("83")
+    with traffic_to(azure, ledger, "failed at 2"):
+        inputs = {"drain": "1s", "timeout": "15s"}
+        run = azure.run("84", rollbackOnFailure=True, tag="never", inputs=inputs)
+        azure.approve(run, 2)
+        check_results(run, {"stage_2": Result.FAILED, "stage_3": Result.SKIPPED})
+        assert [ended.outputs["result"] for ended in azure.ended[-2:]] == ["failed", "done"]
+        azure.service.check(Release("83", "never").rolled_back)
+
+
+@pytest.mark.matrix
+def test_the_variant_for_a_server(azure: Organisation, ledger: Ledger) -> None:
+    """Each decision is a manual validation: three stages let pass, the next one turned down and rolled back; 0 lost."""
+    azure.service.install("83")
+    with traffic_to(azure, ledger, "on a server"):
+        run = azure.run("84", "canary-server", gates=set(), approvers="[shop]/releasers")
+        for number in range(1, 4):
+            run.resume(f"stage_{number}")
+            azure.service.check(RELEASE.at(number + 1))
+        run.turn_down("stage_4")
+        azure.service.check(RELEASE.rolled_back)
+
+
+@pytest.mark.matrix
+def test_a_newer_run_and_an_older_one(azure: Organisation, ledger: Ledger) -> None:
+    """84 waits at a gate: 85 is refused and named the release under way; 84 goes on; a rollback of 85 changes nothing."""
+    azure.service.install("83")
+    with traffic_to(azure, ledger, "a newer run"):
+        older = azure.run("84")
+        azure.approve(older, 2, 3)
+        known = list(azure.approvals)
+        newer = azure.run("85")
+        azure.approve(newer, 2)
+        check_results(newer, {"stage_2": Result.FAILED})
+        assert "84" in azure.ended[-1].issues[0][1]
+        newer.start("rollback_2")
+        assert azure.ended[-1].outputs["result"] == "nothing", azure.ended[-1]
+        azure.service.check(RELEASE.at(3))
+        azure.approvals[:] = known
+        azure.approve(older, 4)
+        azure.service.check(RELEASE.at(4))
