@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -235,11 +236,20 @@ def _made_once(folder: Path) -> Iterator[Path | None]:
     if folder.exists():
         yield None
         return
-    new = folder.with_name(f"{folder.name}.new")
+    new = folder.with_name(f"{folder.name}.{os.getpid()}.new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
-    yield new
-    new.rename(folder)
+    try:
+        yield new
+        with contextlib.suppress(OSError):
+            new.rename(folder)
+        # Another process may have made it meanwhile.
+        if not folder.exists():
+            raise PackError(
+                f"{folder} could not be made.\nThe disk is full, or the folder may not be written.\nMake room."
+            )
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
 
 
 def _run(words: Sequence[str], problem: str, cwd: Path | None = None) -> str:

@@ -1,1 +1,1 @@
-"""Azure Pipelines without Azure DevOps: its templates, its schema and its order of stages, by the documented rules."""
+"""Azure Pipelines without Azure DevOps: the packed task, the templates, and who approved, by the documented rules."""
