@@ -128,7 +128,7 @@ def lay_out(folder: Path) -> Path:
     for target in (folder, task):
         shutil.copy(ROOT / "LICENSE", target / "LICENSE")
     shutil.copy(LOCK, task / LOCK.name)
-    ignored = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
+    ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
     shutil.copytree(ROOT / "src" / "helm_canary", task / "src" / "helm_canary", ignore=ignored)
     shutil.copytree(ROOT / "charts", task / "charts", ignore=ignored)
     (folder / "icon.png").write_bytes(icon(128))
