@@ -4,7 +4,7 @@
     run.advance()                  # everything that needs nobody
     run.waiting(); run.approve("stage_2"); run.reject(...); run.expire(...)
     run.startable(); run.start("rollback_2")
-    run.validations(); run.resume("stage_2"); run.turn_down("stage_2")
+    run.validations(); run.resume("stage_2"); run.turn_down("stage_2"); run.lapse("stage_2")
     run.cancel(); run.rerun("stage_2"); run.results
 
 `run_task(inputs, variables) -> (result, outputs)` stands for the project's task. What a rejected approval leaves is stated
@@ -24,6 +24,7 @@ from tests.azure_pipelines.expressions import Scope, evaluate, to_boolean, to_te
 Node = Mapping[str, Any]
 MACRO = re.compile(r"\$\(([^()]+)\)")
 TASK = "HelmCanary@0"
+VALIDATIONS = ("ManualValidation@0", "ManualValidation@1")
 HOOKS = ("preDeploy", "deploy", "routeTraffic", "postRouteTraffic")
 STAGE_KEYS = {"stage", "displayName", "dependsOn", "condition", "variables", "jobs", "lockBehavior", "trigger", "pool"}
 JOB_KEYS = {
@@ -196,8 +197,12 @@ class Run:
         self._answer(name, Result.SUCCEEDED)
 
     def turn_down(self, name: str) -> None:
-        """A person rejects a manual validation, or nobody answers it in time."""
+        """A person rejects a manual validation, or nobody answers it in the task's time."""
         self._answer(name, Result.FAILED)
+
+    def lapse(self, name: str) -> None:
+        """Nobody answers a manual validation in its job's time."""
+        self._answer(name, Result.CANCELED)
 
     def cancel(self) -> None:
         """Whatever runs or waits ends; what must run whatever happens still runs. Nothing can be started any more."""
@@ -448,7 +453,7 @@ def _pool(top: Node, stage: Stage, job: Job) -> Any:
 
 
 def _is_validation(node: Node) -> bool:
-    found = any(step.get("task") == "ManualValidation@1" for step in node.get("steps", []))
+    found = any(step.get("task") in VALIDATIONS for step in node.get("steps", []))
     if found and (node.get("pool") != "server" or len(node["steps"]) != 1):
         raise GraphError(f"{node['job']}: a manual validation needs `pool: server`, and a job of its own here")
     return found

@@ -257,6 +257,15 @@ def test_on_the_server_a_finished_release_asks_nobody() -> None:
 
 
 @pytest.mark.parametrize("stage", range(1, 7))
+def test_on_the_server_nobodys_answer_is_no_rejection(stage: int) -> None:
+    """When nobody answers in the job's time, nothing is rolled back, and no later stage runs."""
+    run, program = brought_to(stage, SERVER)
+    run.lapse(f"stage_{stage}")
+    assert program.calls == NAMES[:stage]
+    assert len(run.results) == 7
+
+
+@pytest.mark.parametrize("stage", range(1, 7))
 def test_on_the_server_a_cancelled_run_rolls_nothing_back(stage: int) -> None:
     """A run that is cancelled while a person decides ends without a rollback."""
     run, program = brought_to(stage, SERVER)
