@@ -102,10 +102,8 @@ class Organisation:
         write_state(self.folder / "state.json", self.approvals)
         given = {name: CONNECTION if name == "azureSubscription" else text for name, text in inputs.items()}
         public = {name.replace(".", "_").upper(): text for name, text in variables.items()}
-        public |= self.service.platforms["azure-pipelines"] | {
-            "SYSTEM_TEAMPROJECT": PROJECT,
-            "SYSTEM_TEAMPROJECTID": "",
-        }
+        public |= self.service.platforms["azure-pipelines"]
+        public |= {"SYSTEM_TEAMPROJECT": PROJECT, "SYSTEM_TEAMPROJECTID": ""}
         public |= {"SYSTEM_COLLECTIONURI": f"{self.devops_url}/acme/", "AGENT_TEMPDIRECTORY": str(self._job())}
         # The agent hands them over in the connections alone.
         for name in ("SYSTEM_ACCESSTOKEN", "AZURESUBSCRIPTION_SERVICE_CONNECTION_ID"):
