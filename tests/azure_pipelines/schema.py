@@ -60,7 +60,7 @@ def _validator(task: str) -> Any:
             "integer": lambda _, value: isinstance(value, str) and NUMBERS.fullmatch(value) is not None,
         }
     )
-    return validators.extend(Draft7Validator, type_checker=checker)(schema)  # type: ignore[no-untyped-call]
+    return validators.extend(Draft7Validator, type_checker=checker)(schema)
 
 
 def _append(tasks: dict[str, Any], task: Mapping[str, Any]) -> None:
