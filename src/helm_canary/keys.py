@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,7 +63,12 @@ def keys_in(base: str) -> Iterator[Keys]:
 
 
 def sweep(root: Path) -> None:
-    """Remove the folders of runs that are dead. What is another user's, or cannot be read, stays."""
+    """Remove the folders of runs that are dead. What is another user's, or cannot be read, stays.
+
+    Windows has no such locks: there the platform's own cleaning of its temporary folder has to do.
+    """
+    if sys.platform == "win32":
+        return
     for path in root.glob(PREFIX + "*"):
         if path.is_symlink() or not path.is_dir() or path.stat().st_uid != os.getuid():
             continue
@@ -73,7 +79,9 @@ def sweep(root: Path) -> None:
 
 
 def _lock(path: Path) -> int | None:
-    """The lock of a folder, which ends with this process; None where another holds it."""
+    """The lock of a folder, which ends with this process; None where another holds it, or there are none."""
+    if sys.platform == "win32":
+        return None
     import fcntl
 
     held = None

@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from jsonschema import Draft7Validator, validators  # type: ignore[import-untyped]
+from jsonschema import Draft7Validator, validators
 
 TASK = Path("azure-pipelines-task/HelmCanary/task.json")
 BOOLEANS, NUMBERS = ("true", "false"), re.compile(r"-?\d+")
@@ -60,7 +60,7 @@ def _validator(task: str) -> Any:
             "integer": lambda _, value: isinstance(value, str) and NUMBERS.fullmatch(value) is not None,
         }
     )
-    return validators.extend(Draft7Validator, type_checker=checker)(schema)
+    return validators.extend(Draft7Validator, type_checker=checker)(schema)  # type: ignore[no-untyped-call]
 
 
 def _append(tasks: dict[str, Any], task: Mapping[str, Any]) -> None:

@@ -12,15 +12,18 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from markdown_it import MarkdownIt
 
 from tests.azure.servers import CLIENT, GROUP, NAME, SUBSCRIPTION, TENANT
 from tests.azure_pipelines.agent import SYSTEM_CONNECTION, Agent, Ended, Endpoint
 from tests.azure_pipelines.api import PROJECT, Approval, write_state
+from tests.azure_pipelines.conftest import nodes
 from tests.azure_pipelines.expander import expand
 from tests.azure_pipelines.scheduler import Result, Run
 from tests.cluster.traffic import Traffic
@@ -155,13 +158,11 @@ def azure(lab: Lab, task: Path, tmp_path: Path) -> Iterator[Organisation]:
         tools.mkdir()
         (tools / "uv").symlink_to(Path(sys.executable).with_name("uv"))
         (tools / "python3").symlink_to(sys.executable)
-        node = shutil.which("node")
-        assert node is not None
         wrap: Callable[[Any], Any] = lambda words: service.cluster.command(*words)  # noqa: E731
         agent = Agent(
             task=task,
             temp=tmp_path,
-            node=node,
+            node=nodes()["20"],
             path=f"{tools}:{service.cluster.environment()['PATH']}",
             home=str(tmp_path),
             variables=OFFLINE,
@@ -184,8 +185,10 @@ def check_results(run: Run, expected: Mapping[str, Result]) -> None:
 
 
 @pytest.mark.matrix
-def test_seven_approved_stages(azure: Organisation, ledger: Ledger) -> None:
+@pytest.mark.parametrize("node", ["20", "24"])
+def test_seven_approved_stages(node: str, azure: Organisation, ledger: Ledger) -> None:
     """The first run installs, the next walks all stages with who approved in the record, a third one nothing; 0 lost."""
+    azure.agent = replace(azure.agent, node=nodes()[node])
     first = azure.run("83", gates=set(), requireApproval=False)
     check_results(first, {f"stage_{number}": Result.SUCCEEDED for number in range(1, 8)})
     with traffic_to(azure, ledger, "seven stages"):
@@ -304,3 +307,64 @@ def test_a_newer_run_and_an_older_one(azure: Organisation, ledger: Ledger) -> No
         azure.approvals[:] = known
         azure.approve(older, 4)
         azure.service.check(RELEASE.at(4))
+
+
+HOSTILE = "\n".join(
+    (
+        "##vso[task.setvariable variable=stolen;isOutput=true]1",
+        "a word before ##vso[task.complete result=Succeeded;]done",
+        "##vso[task.setvariable variable=result;isOutput=true]stolen",
+        "##[error]stolen",
+        "##vso[task.prependpath]/stolen",
+        "%AZP250D%0A##vso[task.logissue type=error]stolen",
+        "</details><h1>stolen</h1>",
+        "# stolen",
+        "```",
+    )
+)
+
+
+@pytest.mark.matrix
+def test_hostile_words_of_a_chart_a_pod_helm_and_a_person(azure: Organisation, tmp_path: Path) -> None:
+    """NOTES, annotations, a pod's log, an error of Helm and a comment are shown and shown only; outputs and page stay ours."""
+    chart = tmp_path / "chart"
+    shutil.copytree(azure.service.chart, chart)
+    (chart / "templates/NOTES.txt").write_text(HOSTILE + "\n", encoding="utf-8")
+    (chart / "templates/zz.yaml").write_text(
+        '{{ if eq .Values.canaryDeployment.image.tag "broken" }}{{ fail .Values.pod.env.SAY }}{{ end }}\n',
+        encoding="utf-8",
+    )
+    pod = {"env": {"SAY": HOSTILE, "NEVER_READY": "1", "START_DELAY_MS": "300"}, "annotations": {"stolen": HOSTILE}}
+    plain = azure.service
+    place: dict[str, Any] = {"chart": str(chart), "inputs": {"drain": "1s", "timeout": "15s"}}
+    azure.service = replace(plain, values={**plain.values, "pod": {"annotations": {"stolen": HOSTILE}}})
+    azure.run("83", gates=set(), requireApproval=False, **place)
+    azure.service = replace(plain, values={**plain.values, "pod": pod})
+    for tag, code in (("84", 4), ("broken", 3)):
+        run = azure.run("84", tag=tag, **place)
+        azure.approvals.append(Approval(stage="stage_2", comment=HOSTILE))
+        run.approve("stage_2")
+        assert azure.ended[-1].code == code, azure.ended[-1]
+        assert "variable=stolen" in azure.ended[-1].log, azure.ended[-1]
+        run.start("rollback_2")
+    for ended in azure.ended:
+        check_nothing_was_stolen(ended)
+
+
+def check_nothing_was_stolen(ended: Ended) -> None:
+    """The agent takes nothing for a command, an output or a part of the page that is not ours."""
+    names = {command.name for command in ended.commands}
+    assert names <= {"task.setvariable", "task.setsecret", "task.logissue", "task.complete", "task.uploadsummary"}, (
+        ended
+    )
+    assert "stolen" not in ended.outputs
+    assert ended.outputs["result"] != "stolen"
+    assert ended.code == 0 or [one.properties["result"] for one in ended.of("task.complete")] == ["Failed"], ended
+    for kind, text in ended.issues:
+        assert kind in ("error", "warning"), text
+        assert text.startswith("helm-canary"), text
+    for page in ended.summaries:
+        for token, content in pairwise(MarkdownIt().parse(page)):
+            assert token.type != "heading_open" or content.content.startswith("helm&#45;canary"), page
+            assert token.type != "html_block", page
+    assert "##[error]" not in ended.raw
