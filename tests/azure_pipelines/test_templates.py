@@ -96,7 +96,7 @@ def of_canary(**parameters: Any) -> dict[str, Any]:
 
 
 def given(found: Any, command: str) -> list[dict[str, str]]:
-    return [step["inputs"] for step in steps(found) if step["inputs"]["command"] == command]
+    return [step["inputs"] for step in steps(found) if step["inputs"].get("command") == command]
 
 
 def test_only_the_first_stage_needs_no_approval() -> None:
@@ -113,7 +113,8 @@ def test_the_approval_can_be_given_up() -> None:
 def test_other_inputs_go_to_every_step() -> None:
     """What `inputs` holds reaches each stage and each rollback; what is empty reaches none."""
     found = of_canary(inputs={"drain": "60s"}, chart="chart", set="a=1")
-    assert {step["inputs"]["drain"] for step in steps(found)} == {"60s"}
+    ours = [*given(found, "stage"), *given(found, "rollback")]
+    assert {inputs["drain"] for inputs in ours} == {"60s"}
     assert {tuple(sorted(set(inputs) & {"chart", "set", "values", "weights"})) for inputs in given(found, "stage")} == {
         ("chart", "set")
     }
@@ -123,6 +124,15 @@ def test_a_rollback_is_given_neither_tag_nor_chart() -> None:
     """A rollback takes the version from `of`, and the chart and its values from the cluster."""
     for inputs in given(of_canary(chart="chart", set="a=1", values="v.yaml", rollbackOnFailure="true"), "rollback"):
         assert set(inputs) == {"command", "of", "release"}
+
+
+@pytest.mark.parametrize(("version", "jobs"), [("4.3.1", 14), ("", 0)])
+def test_every_job_has_helm(version: str, jobs: int) -> None:
+    """The Helm of an agent may be too old: each job installs one before its first use, unless the agent's own is wanted."""
+    found = of_canary(helmVersion=version)["stages"]
+    tasks = [[step.get("task") for step in steps(stage)] for stage in found]
+    assert [names for names in tasks if "HelmInstaller@1" in names[:-1]] == tasks[: len(tasks) if jobs else 0]
+    assert sum(names.count("HelmInstaller@1") for names in tasks) == jobs
 
 
 def test_the_way_back_waits_for_nobody() -> None:

@@ -17,7 +17,7 @@ from helm_canary.ci.github import SUMMARY_LIMIT, GitHub, limited
 from helm_canary.ci.masks import Masks
 from helm_canary.ci.platform import platform_of
 from helm_canary.ci.publish import publish
-from helm_canary.core.model import ALL_PRODUCTION, Observed, Plan, Result, TrackState, Version
+from helm_canary.core.model import ALL_PRODUCTION, Direction, Observed, Plan, Record, Result, TrackState, Version
 from helm_canary.errors import FailedError
 from helm_canary.outcome import Outcome
 from helm_canary.report import outputs
@@ -137,6 +137,7 @@ class Agent:
     variables: dict[str, str] = field(default_factory=dict)
     issues: list[tuple[str, str]] = field(default_factory=list)
     summaries: list[str] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
 
     def read(self, log: str) -> None:
         for line in re.split(r"\r\n|\r|\n", log):
@@ -163,6 +164,8 @@ class Agent:
             self.variables[properties["variable"]] = data
         elif command == "task.logissue":
             self.issues.append((properties["type"], data))
+        elif command == "build.addbuildtag":
+            self.tags.append(data)
         else:
             assert command == "task.uploadsummary", command
             self.summaries.append(Path(data).read_text())
@@ -179,6 +182,36 @@ def test_azure_pipelines_reads_what_was_meant(failed: bool, tmp_path: Path, caps
         assert agent.variables == {camel(key): value for key, value in outputs(outcome(text, failed=failed)).items()}
         assert {kind for kind, _ in agent.issues} == ({"error", "warning"} if failed else {"warning"})
         assert len(agent.summaries) == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "host", "changed", "tags"),
+    [
+        ("stage 3", "build", True, ["84-canary-90"]),
+        ("rollback", "build", True, ["84-rollback"]),
+        ("stage 3", "release", True, []),
+        ("stage 3", "build", False, []),
+    ],
+)
+def test_a_run_is_tagged_with_what_it_did(
+    asked: str, host: str, changed: bool, tags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Runs of Azure Pipelines are found by the version and the stage that they reached; classic releases have no tags."""
+    masks = Masks(platform=platform_of({"TF_BUILD": "True", "SYSTEM_HOSTTYPE": host}))
+    record = Record(
+        direction=Direction.FORWARD,
+        new=VERSION,
+        previous=replace(VERSION, tag="83"),
+        reached="canary-90",
+        toward="canary-90",
+        weights=(10, 90, 100),
+        replicas=2,
+    )
+    done = replace(outcome("x"), changed=changed, observed=replace(steady(), record=record))
+    publish(done, asked, masks)
+    agent = Agent()
+    agent.read(capsys.readouterr().err)
+    assert agent.tags == tags
 
 
 def test_outputs_of_azure_are_in_camel_case() -> None:

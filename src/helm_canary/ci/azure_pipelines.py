@@ -13,9 +13,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class AzurePipelines:
-    """`folder` is AGENT_TEMPDIRECTORY, which the agent empties after the job; empty: nothing is uploaded."""
+    """`folder` is AGENT_TEMPDIRECTORY, which the agent empties after the job; empty: nothing is uploaded.
+
+    `of_build`: this is a run of a pipeline, not a classic release, whose agent knows no tags.
+    """
 
     folder: str
+    of_build: bool = False
 
     def group(self, title: str) -> str:
         return "##[group]" + " ".join(title.split())
@@ -44,6 +48,10 @@ class AzurePipelines:
         with os.fdopen(handle, "wb") as file:
             file.write(markdown.encode(errors="replace"))
         return ["##vso[task.uploadsummary]" + as_data(path)]
+
+    def label(self, text: str) -> str:
+        """A tag of the run; the service takes no colons in it."""
+        return "##vso[build.addbuildtag]" + as_data(text.replace(":", "-")) if self.of_build else ""
 
 
 def camel(name: str) -> str:

@@ -9,7 +9,7 @@ from typing import Protocol
 class Platform(Protocol):
     """What is returned is a line for the log, as it stands; empty where the platform has no such thing.
 
-    `outputs` and `summary` may write files, and raise OSError where they cannot.
+    `outputs` and `summary` may write files, and raise OSError where they cannot. `label` is one that runs are found by.
     """
 
     def group(self, title: str) -> str: ...
@@ -18,6 +18,7 @@ class Platform(Protocol):
     def mask(self, secret: str) -> str: ...
     def outputs(self, values: Mapping[str, str]) -> list[str]: ...
     def summary(self, markdown: str) -> list[str]: ...
+    def label(self, text: str) -> str: ...
 
 
 class Laptop:
@@ -46,6 +47,10 @@ class Laptop:
         del markdown
         return []
 
+    def label(self, text: str) -> str:
+        del text
+        return ""
+
 
 def platform_of(environment: Mapping[str, str]) -> Platform:
     """By the variable that each sets for every step."""
@@ -58,5 +63,6 @@ def platform_of(environment: Mapping[str, str]) -> Platform:
     if environment.get("TF_BUILD", "").lower() == "true":
         from helm_canary.ci.azure_pipelines import AzurePipelines
 
-        return AzurePipelines(folder=environment.get("AGENT_TEMPDIRECTORY", ""))
+        of_build = environment.get("SYSTEM_HOSTTYPE", "").lower() == "build"
+        return AzurePipelines(folder=environment.get("AGENT_TEMPDIRECTORY", ""), of_build=of_build)
     return Laptop()

@@ -24,8 +24,12 @@ def publish(outcome: Outcome, asked: str, masks: Masks) -> None:
     lines = [platform.annotation("warning", title, clean(text)) for text in warnings(outcome)]
     if outcome.error is not None:
         lines.append(platform.annotation("error", title, clean(outcome.error.text)))
+    values = outputs(outcome)
+    if outcome.changed and outcome.error is None:
+        reached = "rollback" if asked.startswith("rollback") else values["stage"]
+        lines.append(platform.label(clean(f"{values['tag']}-{reached}")))
     try:
-        lines += platform.outputs(outputs(outcome))
+        lines += platform.outputs(values)
         lines += platform.summary(outcome_markdown(outcome, f"helm-canary {asked}".strip(), masks.hide))
     except OSError as error:
         lines.append(
