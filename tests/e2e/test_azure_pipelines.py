@@ -247,6 +247,7 @@ def test_a_rollback_beside_every_stage(stage: int, azure: Organisation, ledger: 
         azure.service.check(RELEASE.rolled_back)
 
 
+@pytest.mark.matrix
 def test_a_stage_that_nobody_approved(azure: Organisation, ledger: Ledger) -> None:
     """An environment without an approval lets everything through; the task does not, and changes nothing."""
     azure.service.install("83")

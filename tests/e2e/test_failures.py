@@ -135,6 +135,7 @@ def _check_told(run: Run, broken: Broken) -> None:
 NEVER_IN_PRODUCTION = {"productionDeployment": {"pod": {"env": {"NEVER_READY": "1"}}}}
 
 
+@pytest.mark.matrix
 def test_a_production_that_is_never_ready_at_promote(lab: Lab, ledger: Ledger) -> None:
     """Exit 4 at stage 5: the canary has all traffic and keeps it; the same stage fails again, and rollback arrives."""
     service = lab.service()

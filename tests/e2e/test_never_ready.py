@@ -46,6 +46,7 @@ def test_a_canary_that_is_never_ready(steady: Service, ledger: Ledger) -> None:
     steady.check(Release("83", "84").at(2))
 
 
+@pytest.mark.matrix
 def test_a_canary_that_crashes(steady: Service) -> None:
     """A container that ends by itself is named with the log of its last life, and production keeps the traffic."""
     run = steady.having(options=("--timeout", "12s")).stage(2, "crash").expect(4, "failed")
