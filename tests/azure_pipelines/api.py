@@ -34,7 +34,9 @@ class Approval:
 
 @dataclass
 class AzureDevOpsApi:
-    """`faults`: statuses that come first, one a request."""
+    """`faults`: statuses that come first, one a request. `earlier`: how many of the approvals are of an earlier attempt."""
+
+    earlier: int = 0
 
     approvals: list[Approval] = field(default_factory=list)
     faults: list[int] = field(default_factory=list)
@@ -66,21 +68,20 @@ class AzureDevOpsApi:
             return 400, {}
         place = "/acme/shop%20project/_apis"
         if parts.path == f"{place}/build/builds/{BUILD}/timeline":
-            return 200, {"records": list(self._records())}
+            return 200, {"records": list(self._records(self.read()))}
+        if self.earlier and parts.path == f"{place}/build/builds/{BUILD}/timeline/first":
+            return 200, {"records": list(self._records(self.read()[: self.earlier]))}
         found = {f"{place}/pipelines/approvals/approval-{i}": one for i, one in enumerate(self.read())}.get(parts.path)
         return (200, _approval(found, parse_qs(parts.query))) if found else (404, {"message": "none"})
 
-    def _records(self) -> Iterator[dict[str, Any]]:
+    def _records(self, approvals: list[Approval]) -> Iterator[dict[str, Any]]:
+        past = [{"attempt": 1, "timelineId": "first", "recordId": "x"}] if self.earlier else []
         yield {"id": "phase-1", "type": "Phase", "identifier": "other", "parentId": "stage-other"}
-        for stage in sorted({"other", *(one.stage for one in self.read())}):
-            yield {"id": f"stage-{stage}", "type": "Stage", "identifier": stage, "parentId": None, "attempt": 1}
-            yield {
-                "id": f"checkpoint-{stage}",
-                "type": "Checkpoint",
-                "identifier": "Checkpoint",
-                "parentId": f"stage-{stage}",
-            }
-        for number, one in enumerate(self.read()):
+        for stage in sorted({"other", *(one.stage for one in approvals)}):
+            of_stage = {"id": f"stage-{stage}", "type": "Stage", "identifier": stage, "parentId": None}
+            yield {**of_stage, "attempt": len(past) + 1, "previousAttempts": past}
+            yield {"id": f"checkpoint-{stage}", "type": "Checkpoint", "identifier": None, "parentId": f"stage-{stage}"}
+        for number, one in enumerate(approvals):
             parent = f"checkpoint-{one.stage}"
             yield {"id": f"approval-{number}", "type": "Checkpoint.Approval", "identifier": None, "parentId": parent}
 

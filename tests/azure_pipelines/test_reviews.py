@@ -70,6 +70,20 @@ def test_what_nobody_approved_is_refused(approvals: list[Approval], words: str, 
     assert "requireApproval: false" in refused.value.do_next
 
 
+@pytest.mark.parametrize(
+    ("again", "passes"), [([], False), ([Approval(stage=STAGE, who="Bo")], True)], ids=["not", "approved"]
+)
+def test_a_stage_that_is_run_again_is_approved_again(again: list[Approval], passes: bool, api: AzureDevOpsApi) -> None:
+    """What was approved in an earlier attempt of the stage is no approval of this one, even where the run still shows it."""
+    api.approvals, api.earlier = [Approval(stage=STAGE), *again], 1
+    history = run_of(api.environment(STAGE), unmasked).history(GATE)
+    if passes:
+        assert approval(history, GATE, None).who == "Bo"
+    else:
+        with pytest.raises(RefusedError, match="Nobody approved"):
+            approval(history, GATE, None)
+
+
 def test_two_environments_of_one_stage(api: AzureDevOpsApi) -> None:
     """Both had to be approved before the stage began; both are reviews of its gate."""
     api.approvals = [Approval(stage=STAGE), Approval(stage=STAGE, who="Bo")]

@@ -7,7 +7,7 @@ https://learn.microsoft.com/rest/api/azure/devops/approvalsandchecks/approvals/g
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -34,26 +34,38 @@ class AzureRun:
     started_by: str
 
     def history(self, gate: str) -> History:
-        """The reviews of this stage; its timeline holds those of the attempt that runs now. Raises RefusedError.
+        """The reviews of this attempt of the stage. Raises RefusedError where Azure DevOps does not tell.
 
         A stage has one checkpoint, of all the environments that its jobs name: whatever was approved there is its gate's.
         """
-        timeline = self.api.get(f"_apis/build/builds/{self.number}/timeline?{VERSION}")
         try:
-            approvals = list(self._approvals(timeline["records"]))
+            records = self._records()
+            known = {one for timeline in self._earlier(records) for one in self._approvals(self._records(timeline))}
+            approvals = [one for one in self._approvals(records) if one not in known]
             answers = [self.api.get(f"_apis/pipelines/approvals/{one}?$expand=steps&{VERSION}") for one in approvals]
             reviews = [review for answer in answers for review in _reviews(answer, gate)]
         except (TypeError, KeyError, AttributeError) as error:
             raise self.api.silent("Its answer has another form.") from error
         return History(reviews=tuple(reviews), has_reviewers=bool(approvals))
 
-    def _approvals(self, records: list[Mapping[str, Any]]) -> Iterator[str]:
+    def _records(self, timeline: str = "") -> list[Mapping[str, Any]]:
+        """Those of the run as it is now, or of an earlier attempt's timeline."""
+        path = f"_apis/build/builds/{self.number}/timeline{timeline and '/' + quote(timeline, safe='')}"
+        return list(self.api.get(f"{path}?{VERSION}")["records"])
+
+    def _stages(self, records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        return [one for one in records if one["type"] == "Stage" and one.get("identifier") == self.stage]
+
+    def _earlier(self, records: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Timelines of this stage's earlier attempts: what was approved there was not approved again."""
+        return [str(past["timelineId"]) for one in self._stages(records) for past in one.get("previousAttempts") or ()]
+
+    def _approvals(self, records: Sequence[Mapping[str, Any]]) -> list[str]:
         """Ids of the approvals that this stage waited for."""
-        stages = [one["id"] for one in records if one["type"] == "Stage" and one.get("identifier") == self.stage]
+        stages = [one["id"] for one in self._stages(records)]
         checkpoints = [one["id"] for one in records if one["type"] == "Checkpoint" and one.get("parentId") in stages]
-        for one in records:
-            if one["type"] == "Checkpoint.Approval" and one.get("parentId") in checkpoints:
-                yield quote(str(one["id"]), safe="")
+        found = (one for one in records if one["type"] == "Checkpoint.Approval" and one.get("parentId") in checkpoints)
+        return [quote(str(one["id"]), safe="") for one in found]
 
 
 def _reviews(answer: Mapping[str, Any], gate: str) -> Iterator[Review]:
