@@ -12,7 +12,8 @@ from helm_canary import __version__
 from helm_canary.__main__ import SUMMARIES
 from helm_canary.ci.azure_pipelines import camel
 from helm_canary.options import RENDERING, Command, Kind, Option
-from tools.action import COMMANDS, SECRETS, options
+from tools.action import COMMANDS, SECRETS
+from tools.action import options as all_options
 
 # What pipelines and organisations know the task by; it never changes.
 TASK_ID = "d9bdf3b7-5cfd-4fd1-8f88-b9f4ec0fb749"
@@ -26,6 +27,14 @@ GATE = (
     "`true`: change nothing unless the environment of the deployment job (without one: the stage) was approved in this run. "
     "`false`: no gate. Anything else: the name of the gate."
 )
+
+# Of GitHub's gates: a stage of Azure Pipelines that was rejected runs nothing, and one that is run again asks its gate again.
+ELSEWHERE = ("require-rejection", "gate-attempt")
+
+
+def options() -> list[Option]:
+    """The options that are inputs of the task."""
+    return [option for option in all_options() if option.name not in ELSEWHERE]
 
 
 class TaskError(Exception):
@@ -72,7 +81,7 @@ GROUPS = (
     Group(
         name="approval",
         title="Approval",
-        options=("require-approval", "require-rejection", "gate-attempt", "started-by", "approved-by", "comment"),
+        options=("require-approval", "started-by", "approved-by", "comment"),
         open=True,
     ),
     Group(

@@ -31,11 +31,18 @@ from helm_canary.ci.publish import publish  # noqa: E402
 from helm_canary.errors import CanaryError, CancelledError, RefusedError  # noqa: E402
 from helm_canary.keys import LOCK, PREFIX, write_secret  # noqa: E402
 from helm_canary.options import COMMAND_VARIABLE, RENDERING  # noqa: E402
+from helm_canary.process import PASSED_ON  # noqa: E402
 from helm_canary.report import error_text, harmless, nothing_known  # noqa: E402
 
 WINDOWS = sys.platform == "win32"
 CHART = "HELM_CANARY_CHART"
 FLAGS = ("-I", "-X", "utf8", "-u")
+# The job's settings for its own packages, which would put ours elsewhere or hold them to other versions.
+NOT_OURS = {
+    "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_CONSTRAINT", "PIP_REQUIREMENT", "PIP_REQUIRE_VIRTUALENV",
+    "UV_TARGET", "UV_PREFIX", "UV_CONSTRAINT", "UV_OVERRIDE", "UV_PROJECT_ENVIRONMENT", "UV_SYSTEM_PYTHON",
+}  # fmt: skip
+AUTHORITIES = {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"}
 INDEX = "A mirror of the package index is named with the variables UV_DEFAULT_INDEX and PIP_INDEX_URL; "
 
 
@@ -48,12 +55,35 @@ def main() -> int:
         handed = variables(environment)
         for secret in handed.secrets:
             masks.add(secret)
-        python = environment_for(temporary(environment), handed.environment)
+        python = environment_for(temporary(environment), _for_installers(handed.environment))
         return _become(python, _completed(handed, temporary(environment)))
     except CanaryError as error:
-        print(harmless(masks.hide(error_text(error))), flush=True)
-        publish(nothing_known(error), _asked(environment), masks)
-        return error.exit_code
+        return _end(error, environment, masks)
+    except (OSError, ValueError) as error:
+        return _end(_broken(error), environment, masks)
+
+
+def _end(error: CanaryError, environment: Mapping[str, str], masks: Masks) -> int:
+    print(harmless(masks.hide(error_text(error))), flush=True)
+    publish(nothing_known(error), _asked(environment), masks)
+    return error.exit_code
+
+
+def _broken(error: OSError | ValueError) -> RefusedError:
+    return RefusedError(
+        f"The task could not start the program: {error}.",
+        "The agent's temporary folder is full or may not be written, or the task's own folder is not whole.",
+        "Make room on the agent, or install the extension again.",
+    )
+
+
+def _for_installers(environment: Mapping[str, str]) -> dict[str, str]:
+    """What uv and pip need, and no secret of the job."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if (name in PASSED_ON or name in AUTHORITIES or name.startswith(("PIP_", "UV_"))) and name not in NOT_OURS
+    }
 
 
 def _listen() -> None:
@@ -109,10 +139,14 @@ def _install(new: Path, environment: Mapping[str, str]) -> None:
     if not (uv and _with_uv(uv, new, wheels, environment)):
         shutil.rmtree(new, ignore_errors=True)
         _with_pip(new, wheels, environment)
-    asked = [str(_python_in(new)), "-I", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    # An installer that put them elsewhere says that all went well.
+    asked = [
+        str(_python_in(new)),
+        *("-I", "-c", "import requests, sysconfig, yaml; print(sysconfig.get_path('purelib'))"),
+    ]
     found = _run(asked, environment)
     if found.returncode != 0:
-        raise _not_installed("The new environment's Python does not start.", found.stdout)
+        raise _not_installed("The new environment does not start, or lacks its packages.", found.stdout)
     (Path(found.stdout.strip()) / "helm_canary.pth").write_text(f"{HERE / 'src'}\n", encoding="utf-8")
 
 

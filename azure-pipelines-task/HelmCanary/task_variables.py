@@ -24,6 +24,8 @@ from helm_canary.options import (
 
 # The agent's own, secrets above all: neither the program nor pip has any use for them.
 WITHHELD = ("INPUT_", "ENDPOINT_", "SECRET_", "SECUREFILE_", "VSTS_TASKVARIABLE_")
+# Of another platform: a variable of the pipeline that is called so would have that one asked who approved.
+ELSEWHERE = ("GITHUB_", "ACTIONS_", "RUNNER_")
 APPROVAL = "HELM_CANARY_REQUIRE_APPROVAL"
 # With any of these the program asks Azure DevOps about the run.
 ASKING = (APPROVAL, "HELM_CANARY_REQUIRE_REJECTION", "HELM_CANARY_STARTED_BY")
@@ -85,7 +87,7 @@ def inputs() -> dict[str, str]:
 
 def variables(given: Mapping[str, str]) -> Handed:
     """The agent's environment -> the program's. Raises UsageError."""
-    passed = {name: value for name, value in given.items() if not name.upper().startswith(WITHHELD)}
+    passed = {name: value for name, value in given.items() if not name.upper().startswith(WITHHELD + ELSEWHERE)}
     upper = {name.upper(): value for name, value in given.items()}
     asked = _inputs(upper)
     passed |= asked
@@ -114,7 +116,8 @@ def _approval(asked: str, passed: dict[str, str]) -> None:
     gate = asked
     if asked.lower() in ("", "true"):
         gate = passed.get("ENVIRONMENT_NAME") or passed.get("SYSTEM_STAGENAME", "")
-    if not gate:
+    # To the program `false` is no gate at all, and this name is no answer to whether one is wanted.
+    if not gate or gate.strip().casefold() == "false":
         raise UsageError(
             "The gate of this stage is not known.",
             "requireApproval is true, and there is neither the environment of a deployment job nor the name of a stage.",

@@ -43,16 +43,6 @@ SUMMARIES = {
     Command.TOKEN: "print a token for a cluster of AKS as an ExecCredential, for a kubeconfig to call",
     Command.CREDENTIALS: "write a kubeconfig for a cluster of AKS that calls `helm-canary token`",
 }
-# What helm, kubectl and the credential plugins of a kubeconfig need; everything else, secrets above all, stays here.
-PASSED_ON = (
-    "PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "KUBECONFIG", "KUBECACHEDIR",
-    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR",
-    "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "DOCKER_CONFIG", "AZURE_CONFIG_DIR", "USERPROFILE", "APPDATA",
-    "LOCALAPPDATA", "SYSTEMROOT", "SystemRoot", "PATHEXT", "COMSPEC",
-)  # fmt: skip
-PASSED_PREFIX = "HELM_"
-# Ours, and what would send helm to another cluster, account or namespace than kubectl.
-NOT_PASSED_ON = ("HELM_CANARY_", "HELM_KUBE", "HELM_NAMESPACE")
 EPILOG = """\
 Every option is also a variable HELM_CANARY_NAME (lists one a line).
 Exit codes: 0 done, or nothing to do; 2 wrong usage; 3 refused, nothing changed; 4 failed, all traffic is on a healthy
@@ -178,10 +168,10 @@ def _run(options: Options, masks: Masks) -> int:
     from helm_canary.ci.console import Console
     from helm_canary.ci.platform import Laptop
     from helm_canary.commands import Edge, carry_out
-    from helm_canary.process import Processes
+    from helm_canary.process import Processes, is_passed_on
 
     console = Console(terminal_width=_terminal_width(), hide=masks.hide, platform=masks.platform)
-    environment = {name: value for name, value in os.environ.items() if _is_passed_on(name)}
+    environment = {name: value for name, value in os.environ.items() if is_passed_on(name)}
     processes = Processes(environment=environment, echo=console.command)
     _listen(processes)
     with tempfile.TemporaryDirectory(prefix="helm-canary-") as workspace:
@@ -201,10 +191,6 @@ def _terminal_width() -> int:
         return os.get_terminal_size(sys.stderr.fileno()).columns
     except (OSError, ValueError):
         return 200
-
-
-def _is_passed_on(name: str) -> bool:
-    return name in PASSED_ON or (name.startswith(PASSED_PREFIX) and not name.startswith(NOT_PASSED_ON))
 
 
 def _ignore_signals() -> None:

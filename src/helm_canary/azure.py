@@ -474,8 +474,8 @@ def _may_pass(error: Exception) -> bool:
 
 
 def _plainly() -> dict[str, Any]:
-    """Of every request of ours that carries a secret: in time, and to nobody else."""
-    return {"timeout": (CONNECT_S, READ_S), "allow_redirects": False}
+    """Of every request of ours that carries a secret: in time, to nobody else, and with no password of a .netrc in its place."""
+    return {"timeout": (CONNECT_S, READ_S), "allow_redirects": False, "auth": lambda request: request}
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

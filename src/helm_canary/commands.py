@@ -19,7 +19,7 @@ from helm_canary.core.foresee import after
 from helm_canary.core.model import ALL_PRODUCTION, Observed, Plan, Provenance, Refusal, Track, TrackState, Upgrade
 from helm_canary.core.planner import plan as make_plan
 from helm_canary.core.stages import stages_for
-from helm_canary.errors import RefusedError
+from helm_canary.errors import RefusedError, UsageError
 from helm_canary.execute import Execution
 from helm_canary.gates import Review, approval, check_starter, rejection
 from helm_canary.helm import ChartSource, Helm, chart_digest, native_arguments
@@ -126,6 +126,12 @@ def _reviewed(options: Options, edge: Edge) -> tuple[Options, RefusedError | Non
         check_starter(run.started_by, options.started_by)
     if options.require_rejection:
         gate = options.require_rejection
+        if not run.sees_rejections:
+            raise UsageError(
+                "--require-rejection is for GitHub Actions.",
+                "On Azure Pipelines nothing runs in a stage that was rejected; its rollback is a stage of its own.",
+                "Leave it out.",
+            )
         return _on_rejection(options, rejection(run.history(gate), gate), edge), None
     if options.require_approval:
         gate = options.require_approval

@@ -35,6 +35,21 @@ UNKNOWN_KIND = "the server doesn't have a resource type"
 AFTER_INTERRUPT_S = 4.0
 LEAST_S = 0.3
 OUTPUT_LINES_SHOWN = 20
+# What helm, kubectl and the credential plugins of a kubeconfig need; everything else, secrets above all, stays here.
+PASSED_ON = (
+    "PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "KUBECONFIG", "KUBECACHEDIR",
+    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR",
+    "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "DOCKER_CONFIG", "AZURE_CONFIG_DIR", "USERPROFILE", "APPDATA",
+    "LOCALAPPDATA", "SYSTEMROOT", "SystemRoot", "PATHEXT", "COMSPEC",
+)  # fmt: skip
+PASSED_PREFIX = "HELM_"
+# Ours, and what would send helm to another cluster, account or namespace than kubectl.
+NOT_PASSED_ON = ("HELM_CANARY_", "HELM_KUBE", "HELM_NAMESPACE")
+
+
+def is_passed_on(name: str) -> bool:
+    """Whether a variable of ours may be one of helm's and kubectl's."""
+    return name in PASSED_ON or (name.startswith(PASSED_PREFIX) and not name.startswith(NOT_PASSED_ON))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -76,12 +77,40 @@ def test_what_nobody_approved_is_refused(approvals: list[Approval], words: str, 
 def test_a_stage_that_is_run_again_is_approved_again(again: list[Approval], passes: bool, api: AzureDevOpsApi) -> None:
     """What was approved in an earlier attempt of the stage is no approval of this one, even where the run still shows it."""
     api.approvals, api.earlier = [Approval(stage=STAGE), *again], 1
-    history = run_of(api.environment(STAGE), unmasked).history(GATE)
+    history = run_of(api.environment(STAGE, SYSTEM_STAGEATTEMPT="2"), unmasked).history(GATE)
     if passes:
         assert approval(history, GATE, None).who == "Bo"
     else:
-        with pytest.raises(RefusedError, match="Nobody approved"):
+        with pytest.raises(RefusedError, match="approved in an earlier attempt"):
             approval(history, GATE, None)
+
+
+def test_attempts_that_are_not_told_apart_are_refused(api: AzureDevOpsApi) -> None:
+    """A second attempt whose first one Azure DevOps does not show: nobody can say when the approval was given."""
+    api.approvals = [Approval(stage=STAGE)]
+    with pytest.raises(RefusedError, match="did not tell"):
+        run_of(api.environment(STAGE, SYSTEM_STAGEATTEMPT="2"), unmasked).history(GATE)
+
+
+def test_a_password_of_a_netrc_is_not_sent(
+    api: AzureDevOpsApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """An agent's .netrc for the same host is for its git: the job's own token asks."""
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login x password c4n4ry\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    run_of(api.environment(STAGE), unmasked).history(GATE)
+    assert {authorization for _, authorization in api.asked} == {f"Bearer {TOKEN}"}
+
+
+def test_a_rejection_is_not_asked_for(api: AzureDevOpsApi) -> None:
+    """A rollback that waited for a rejection would never go back here, and say nothing: it is told as a mistake."""
+    environment = {
+        **PLACE,
+        **api.environment(STAGE),
+        "HELM_CANARY_COMMAND": "rollback",
+        "HELM_CANARY_REQUIRE_REJECTION": GATE,
+    }
+    check_refusal(run(env=environment), 2, "usage", "--require-rejection is for GitHub Actions")
 
 
 def test_two_environments_of_one_stage(api: AzureDevOpsApi) -> None:
@@ -131,5 +160,6 @@ def test_who_did_not_start_it_is_refused_before_anything_is_read(api: AzureDevOp
         **api.environment(STAGE),
         "HELM_CANARY_TAG": "84",
         "HELM_CANARY_STARTED_BY": "bo@example.com",
+        "BUILD_REQUESTEDFOREMAIL": "ana@example.com",
     }
-    check_refusal(run(env=environment), 3, "refused", "Ana may not start this stage")
+    check_refusal(run(env=environment), 3, "refused", "ana@example.com may not start this stage")

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 import pytest
 from task_variables import Handed, variables
 
+from helm_canary.ci.azure_reviews import AzureRun
+from helm_canary.ci.reviews import run_of
 from helm_canary.clouds import parse_cloud
 from helm_canary.errors import UsageError
 from helm_canary.options import gather
@@ -265,10 +267,23 @@ def test_the_gate_is_the_jobs_environment(case: tuple[Mapping[str, str], str | N
     assert found.secrets == ((ACCESS_TOKEN,) if gate is not None else ())
 
 
-def test_a_gate_without_a_name_is_refused() -> None:
-    """Where neither an environment nor a stage has a name, the stage does not run without a gate."""
+@pytest.mark.parametrize("variables", [{}, {"ENVIRONMENT_NAME": "False"}, {"SYSTEM_STAGENAME": "false"}], ids=str)
+def test_a_gate_without_a_name_is_refused(variables: dict[str, str]) -> None:
+    """Where neither an environment nor a stage has a name, or it reads as no gate, the stage does not run without one."""
     with pytest.raises(UsageError, match="gate"):
-        handed({"INPUT_COMMAND": "stage", "INPUT_REQUIREAPPROVAL": "true"})
+        handed({"INPUT_COMMAND": "stage", "INPUT_REQUIREAPPROVAL": "true", **variables})
+
+
+def test_no_variable_sends_the_question_elsewhere() -> None:
+    """Variables that are called as GitHub's would have a server of anybody's asked who approved: they are withheld."""
+    given = {
+        "GITHUB_ACTIONS": "true", "GITHUB_REPOSITORY": "a/b", "GITHUB_RUN_ID": "1", "GITHUB_RUN_ATTEMPT": "1",
+        "GITHUB_API_URL": "http://127.0.0.1:9", "TF_BUILD": "True", "SYSTEM_STAGENAME": "canary_10", "INPUT_COMMAND": "stage",
+        "SYSTEM_COLLECTIONURI": "https://dev.example.com/shop/", "SYSTEM_TEAMPROJECT": "shop", "BUILD_BUILDID": "84",
+    }  # fmt: skip
+    found = handed(given).environment
+    assert not [name for name in found if name.startswith(("GITHUB_", "ACTIONS_"))]
+    assert isinstance(run_of(found, lambda secret: None), AzureRun)
 
 
 def test_nothing_of_the_agents_own_remains() -> None:

@@ -31,7 +31,10 @@ class AzureRun:
     api: Api
     number: str
     stage: str
+    attempt: int
     started_by: str
+    # A stage that was rejected runs nothing that could ask.
+    sees_rejections: bool = False
 
     def history(self, gate: str) -> History:
         """The reviews of this attempt of the stage. Raises RefusedError where Azure DevOps does not tell.
@@ -40,13 +43,21 @@ class AzureRun:
         """
         try:
             records = self._records()
-            known = {one for timeline in self._earlier(records) for one in self._approvals(self._records(timeline))}
-            approvals = [one for one in self._approvals(records) if one not in known]
-            answers = [self.api.get(f"_apis/pipelines/approvals/{one}?$expand=steps&{VERSION}") for one in approvals]
+            earlier = self._earlier(records)
+            if self.attempt > 1 and not earlier:
+                raise self.api.silent("It does not say what was approved in this stage's earlier attempts.")
+            known = {one for timeline in earlier for one in self._approvals(self._records(timeline))}
+            shown = self._approvals(records)
+            approvals = [one for one in shown if one not in known]
+            answers = [
+                self.api.get(f"_apis/pipelines/approvals/{one}?$expand=steps&{VERSION}") for one in approvals or shown
+            ]
             reviews = [review for answer in answers for review in _reviews(answer, gate)]
         except (TypeError, KeyError, AttributeError) as error:
             raise self.api.silent("Its answer has another form.") from error
-        return History(reviews=tuple(reviews), has_reviewers=bool(approvals))
+        # Only what an earlier attempt had: the gate's rule for that refuses it in its own words.
+        attempt = 1 if approvals or not shown else max(self.attempt, 2)
+        return History(reviews=tuple(reviews), attempt=attempt, has_reviewers=bool(shown))
 
     def _records(self, timeline: str = "") -> list[Mapping[str, Any]]:
         """Those of the run as it is now, or of an earlier attempt's timeline."""
@@ -99,5 +110,12 @@ def azure_run(environment: Mapping[str, str], mask: Callable[[str], None]) -> Az
     mask(token)
     url = f"{collection.rstrip('/')}/{quote(project, safe='')}"
     api = Api(name="Azure DevOps", url=url, rights=RIGHTS, token=token, headers=HEADERS)
-    started_by = environment.get("BUILD_REQUESTEDFOREMAIL") or environment.get("BUILD_REQUESTEDFOR", "")
-    return AzureRun(api=api, number=number, stage=stage, started_by=started_by)
+    attempt = environment.get("SYSTEM_STAGEATTEMPT", "")
+    return AzureRun(
+        api=api,
+        number=number,
+        stage=stage,
+        attempt=int(attempt) if re.fullmatch(r"[0-9]+", attempt) else 1,
+        # Whoever the run is for; names that are shown are not unique.
+        started_by=environment.get("BUILD_REQUESTEDFOREMAIL", ""),
+    )

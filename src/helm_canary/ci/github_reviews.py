@@ -27,6 +27,7 @@ class GitHubRun:
     number: str
     attempt: int
     started_by: str
+    sees_rejections: bool = True
 
     def history(self, gate: str) -> History:
         """Every review of this run. Raises RefusedError where GitHub does not tell."""

@@ -34,7 +34,8 @@ class Api:
         headers = {**self.headers, **({"Authorization": f"Bearer {self.token}"} if self.token else {})}
         try:
             with _patient_session() as session:
-                # Who is not logged in is sent to a page for people.
+                # Who is not logged in is sent to a page for people. A password of a .netrc would take the token's place.
+                session.auth = lambda request: request
                 answer = session.get(
                     f"{self.url}/{path}", headers=headers, timeout=ANSWER_TIMEOUT_S, allow_redirects=False
                 )

@@ -10,7 +10,10 @@ from helm_canary.gates import History
 
 
 class Run(Protocol):
-    """`started_by`: the account that started this attempt; empty where the CI does not say."""
+    """`started_by`: the account that started this attempt, or on Azure Pipelines the run; empty where the CI does not say."""
+
+    @property
+    def sees_rejections(self) -> bool: ...
 
     @property
     def started_by(self) -> str: ...

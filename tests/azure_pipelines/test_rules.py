@@ -82,6 +82,35 @@ def test_the_launcher_is_found_where_the_store_has_its_stub(there: list[str], fo
     assert (ran.returncode, ran.stdout) == (0, f"found {found.removesuffix(' -3')}\n"), ran
 
 
+def test_installers_get_no_secret_and_none_of_the_jobs_own_settings(start: ModuleType) -> None:
+    """uv and pip are given where the index is, and neither the job's secrets nor where the job wants its own packages."""
+    kept = {"PATH": "/bin", "HTTPS_PROXY": "http://proxy", "PIP_INDEX_URL": "https://index", "UV_OFFLINE": "1"}
+    secret = {
+        "SYSTEM_ACCESSTOKEN": "x",
+        "AZURE_CLIENT_SECRET": "x",
+        "HELM_CANARY_KUBECONFIG_DATA": "x",
+        "MY_PASSWORD": "x",
+    }
+    assert start._for_installers({**kept, **secret, "PIP_USER": "1", "PIP_TARGET": "/x", "UV_CONSTRAINT": "x"}) == kept
+
+
+def test_a_folder_that_may_not_be_written_is_an_error_like_any_other(
+    start: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever keeps the program from starting is told in three parts, on the run's page, with exit code 3."""
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(start, "environment_for", full)
+    monkeypatch.setattr(start, "_listen", lambda: None)
+    monkeypatch.setattr(os, "environ", {"INPUT_COMMAND": "status", "INPUT_RELEASE": "shop"})
+    assert start.main() == 3
+    said = capsys.readouterr()
+    assert "No space left on device" in said.out
+    assert "##vso[task.logissue type=error]" in said.out + said.err
+
+
 def test_secrets_are_written_where_there_are_no_locks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without the locks of POSIX a run keeps its secrets to itself and takes them away; it sweeps nobody else's."""
     monkeypatch.setattr(sys, "platform", "win32")
