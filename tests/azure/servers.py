@@ -382,7 +382,8 @@ def serve_for_a_cluster(folder: Path, kind: str, server: str, authority: Path, t
         azure.kind, azure.api_server, azure.ca_pem, azure.life_s = kind, server, authority.read_bytes(), life_s
         azure.api_token = lambda: token.read_text().strip()
         azure.static_token = token.read_text().strip()
-        environments = {name: azure.environment(name) for name in ("github-oidc", "azure-pipelines")}
+        names = ("github-oidc", "azure-pipelines", "client-certificate", "managed-identity")
+        environments = {name: azure.environment(name) for name in names}
         print(json.dumps({"url": azure.secure, "cloud": azure.cloud, "environments": environments}), flush=True)
         sys.stdin.read()
         print(json.dumps([[seen.where, seen.path] for seen in azure.seen]), flush=True)

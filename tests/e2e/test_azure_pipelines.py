@@ -6,6 +6,7 @@ agent's OIDC endpoint, Azure DevOps' timeline and approvals.
 
 from __future__ import annotations
 
+import base64
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from tests.azure_pipelines.api import PROJECT, Approval, write_state
 from tests.azure_pipelines.conftest import nodes
 from tests.azure_pipelines.expander import expand
 from tests.azure_pipelines.scheduler import Result, Run
+from tests.cluster.places import places
 from tests.cluster.traffic import Traffic
 from tests.github.act import OFFLINE, fill_cache
 from tools.pack_task import pack
@@ -35,7 +37,7 @@ from .ledger import Ledger
 from .service import ROOT
 from .settling import RPS, settle
 from .states import Release
-from .test_aks import OnAks, on_aks
+from .test_aks import SERVER, OnAks, on_aks
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -63,6 +65,7 @@ class Organisation:
     agent: Agent
     folder: Path
     devops_url: str
+    token: Path
     approvals: list[Approval] = field(default_factory=list)
     ended: list[Ended] = field(default_factory=list)
 
@@ -106,17 +109,19 @@ class Organisation:
         write_state(self.folder / "state.json", self.approvals)
         given = {name: CONNECTION if name == "azureSubscription" else text for name, text in inputs.items()}
         public = {name.replace(".", "_").upper(): text for name, text in variables.items()}
-        public |= self.service.platforms["azure-pipelines"]
-        public |= {"SYSTEM_TEAMPROJECT": PROJECT, "SYSTEM_TEAMPROJECTID": ""}
-        public |= {"SYSTEM_COLLECTIONURI": f"{self.devops_url}/acme/", "AGENT_TEMPDIRECTORY": str(self._job())}
-        # The agent hands them over in the connections alone.
-        for name in ("SYSTEM_ACCESSTOKEN", "AZURESUBSCRIPTION_SERVICE_CONNECTION_ID"):
-            public.pop(name)
-        ended = self.agent.run(given, [self._connection()], public)
+        ended = self.agent.run(given, [self._connection()], public | self.variables())
         self.ended.append(ended)
         assert (ended.unknown, ended.refused) == ([], []), ended
         assert SYSTEM_CONNECTION.parameters["AccessToken"] not in ended.log
         return Result(ended.result), ended.outputs
+
+    def variables(self) -> dict[str, str]:
+        """What the agent of a new job says of itself."""
+        found = {**self.service.platforms["azure-pipelines"], "SYSTEM_TEAMPROJECT": PROJECT, "SYSTEM_TEAMPROJECTID": ""}
+        found |= {"SYSTEM_COLLECTIONURI": f"{self.devops_url}/acme/", "AGENT_TEMPDIRECTORY": str(self._job())}
+        # The agent hands them over in the connections alone.
+        in_connections = ("SYSTEM_ACCESSTOKEN", "AZURESUBSCRIPTION_SERVICE_CONNECTION_ID")
+        return {name: value for name, value in found.items() if name not in in_connections}
 
     def _job(self) -> Path:
         folder = self.folder / f"job-{len(self.ended)}"
@@ -154,7 +159,7 @@ def devops(service: OnAks, folder: Path) -> Iterator[str]:
 @pytest.fixture
 def azure(lab: Lab, task: Path, tmp_path: Path) -> Iterator[Organisation]:
     """A project whose service connection leads to the local cluster; nothing is installed yet."""
-    with on_aks(lab, tmp_path) as (service, _), devops(service, tmp_path) as url:
+    with on_aks(lab, tmp_path) as (service, account), devops(service, tmp_path) as url:
         tools = tmp_path / "tools"
         tools.mkdir()
         (tools / "uv").symlink_to(Path(sys.executable).with_name("uv"))
@@ -169,7 +174,7 @@ def azure(lab: Lab, task: Path, tmp_path: Path) -> Iterator[Organisation]:
             variables=OFFLINE,
             wrap=wrap,
         )
-        yield Organisation(service, agent, tmp_path, url)
+        yield Organisation(service, agent, tmp_path, url, account.token)
 
 
 @contextmanager
@@ -308,6 +313,62 @@ def test_a_newer_run_and_an_older_one(azure: Organisation, ledger: Ledger) -> No
         azure.approvals[:] = known
         azure.approve(older, 4)
         azure.service.check(RELEASE.at(4))
+
+
+def connection_of(kind: str, azure: Organisation) -> tuple[Endpoint, dict[str, str], dict[str, str]]:
+    """A connection, the inputs that name it, and what the machine says besides."""
+    federated = azure._connection()
+    principal = {"serviceprincipalid": CLIENT, "tenantid": TENANT}
+    cluster = {"azureSubscription": CONNECTION, "clusterName": NAME, "resourceGroup": GROUP}
+    platforms = azure.service.platforms
+    if kind == "secret":
+        parameters = {**principal, "authenticationType": "spnKey", "serviceprincipalkey": "a-secret-of-a-principal"}
+        return replace(federated, scheme="ServicePrincipal", parameters=parameters), cluster, {}
+    if kind == "certificate":
+        pem = Path(platforms["client-certificate"]["AZURE_CLIENT_CERTIFICATE_PATH"]).read_text()
+        parameters = {**principal, "authenticationType": "spnCertificate", "servicePrincipalCertificate": pem}
+        return replace(federated, scheme="ServicePrincipal", parameters=parameters), cluster, {}
+    if kind == "managed identity":
+        endpoint = replace(federated, scheme="ManagedServiceIdentity", parameters={"tenantid": TENANT})
+        return endpoint, cluster, dict(platforms["managed-identity"])
+    named = {"kubernetesServiceConnection": CONNECTION}
+    if kind == "kubeconfig":
+        text = azure.service.cluster.kubeconfig.read_text()
+        kept = {"authorizationType": "Kubeconfig"}
+        return Endpoint(id=CONNECTION, scheme="Kubernetes", parameters={"kubeconfig": text}, data=kept), named, {}
+    encoded = {
+        "apiToken": base64.b64encode(azure.token.read_bytes()).decode(),
+        "serviceAccountCertificate": base64.b64encode((places().run / "certs" / "apiserver.crt").read_bytes()).decode(),
+    }
+    kept = {"authorizationType": "ServiceAccount"}
+    return Endpoint(id=CONNECTION, scheme="Token", parameters=encoded, data=kept, url=SERVER), named, {}
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("kind", ["secret", "certificate", "managed identity", "kubeconfig", "service account"])
+def test_every_kind_of_connection(kind: str, azure: Organisation) -> None:
+    """A stage is carried out with what the connection holds, and nothing of it is in the log or left in the job's folder."""
+    endpoint, inputs, machine = connection_of(kind, azure)
+    service = azure.service
+    given = {
+        **inputs,
+        "command": "stage",
+        "stage": "1",
+        "tag": "83",
+        "requireApproval": "false",
+        "values": str(service.values_file()),
+        "release": service.release,
+        "namespace": service.namespace,
+        "timeout": "90s",
+        "drain": "1s",
+    }
+    variables = azure.variables() | machine
+    ended = azure.agent.run(given, [endpoint], variables)
+    assert (ended.code, ended.outputs.get("result")) == (0, "done"), ended
+    assert service.tracks()[0].tag == "83"
+    for secret in endpoint.parameters.values():
+        assert not [line for line in secret.splitlines() if len(line) > 40 and line in ended.log], ended.log
+    assert not list(Path(variables["AGENT_TEMPDIRECTORY"]).glob("helm-canary-keys-*/kube*"))
 
 
 HOSTILE = "\n".join(
