@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.loopback import served
 
 BUILD, PROJECT, TOKEN = "84", "shop project", "c4n4ry-system-access-token"
 
@@ -117,33 +117,10 @@ def write_state(path: Path, approvals: list[Approval]) -> None:
 
 
 @contextlib.contextmanager
-def azure_devops(served: AzureDevOpsApi | None = None) -> Iterator[AzureDevOpsApi]:
-    api = served or AzureDevOpsApi()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            api.asked.append((self.path, self.headers.get("Authorization", "")))
-            status, body = api.answer(self.path)
-            content = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(content)))
-            self.send_header("Retry-After", "0")
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    api.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+def azure_devops(given: AzureDevOpsApi | None = None) -> Iterator[AzureDevOpsApi]:
+    api = given or AzureDevOpsApi()
+    with served(api):
         yield api
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 if __name__ == "__main__":

@@ -9,13 +9,13 @@ import contextlib
 import json
 import re
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
+
+from tests.loopback import served
 
 RUN, REPOSITORY, TOKEN = "4711", "acme/shop", "ghs_c4n4ry5ecretc4n4ry"
 
@@ -59,33 +59,10 @@ class GitHubApi:
 
 
 @contextlib.contextmanager
-def github_api(served: GitHubApi | None = None) -> Iterator[GitHubApi]:
-    api = served or GitHubApi()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            api.asked.append((self.path, self.headers.get("Authorization", "")))
-            status, body = api.answer(self.path)
-            content = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(content)))
-            self.send_header("Retry-After", "0")
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    api.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+def github_api(given: GitHubApi | None = None) -> Iterator[GitHubApi]:
+    api = given or GitHubApi()
+    with served(api):
         yield api
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 class FiledApi(GitHubApi):
@@ -108,6 +85,6 @@ class FiledApi(GitHubApi):
 
 
 if __name__ == "__main__":
-    with github_api(FiledApi(Path(sys.argv[1]))) as served:
-        print(served.url, flush=True)
+    with github_api(FiledApi(Path(sys.argv[1]))) as running:
+        print(running.url, flush=True)
         sys.stdin.read()
