@@ -10,8 +10,10 @@ import shutil
 import signal
 import socket
 import stat
+import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,13 @@ from tests.azure_pipelines.test_start import CLIENT, PEM, PRINCIPAL, azure
 ID = "0f0e0d0c-0b0a-0908-0706-050403020100"
 NODE = nodes()["24"]
 TRACES = ("Traceback", "node:internal", "[DEP0")
+# A network namespace with nothing in it but a loopback that is down.
+UNSHARE = ("unshare", "--net", "--map-root-user")
+WITHOUT_NETWORK = shutil.which("unshare") and subprocess.run([*UNSHARE, "true"], check=False).returncode == 0
+
+
+def without_network(words: Sequence[str]) -> Sequence[str]:
+    return [*UNSHARE, *words]
 
 
 class Stage:
@@ -237,19 +246,25 @@ def test_an_old_python_does_not_hide_a_newer_one(stage: Stage, tmp_path: Path) -
     assert stage.run().code == 0
 
 
+@pytest.mark.skipif(not WITHOUT_NETWORK, reason="a network of its own needs Linux, unshare, and the right to make one")
 @pytest.mark.parametrize("with_uv", [True, False], ids=["uv", "pip"])
-def test_the_wheels_in_the_task_need_no_index(stage: Stage, tmp_path: Path, with_uv: bool) -> None:
-    """With an index that does not answer, the dependencies come from the task, by uv and by pip."""
+def test_the_wheels_in_the_task_need_no_network(stage: Stage, tmp_path: Path, with_uv: bool) -> None:
+    """On a machine without any network and with empty caches the dependencies come from the task, by uv and by pip."""
     path = stage.agent.path
     if with_uv:
         from uv import find_uv_bin
 
         (tmp_path / "uv").symlink_to(find_uv_bin())
         path = f"{tmp_path}:{path}"
-    stage.agent = replace(stage.agent, temp=tmp_path / "a temp", path=path)
+    home = tmp_path / "home"
+    home.mkdir()
+    stage.agent = replace(
+        stage.agent, temp=tmp_path / "a temp", path=path, home=str(home), variables={}, wrap=without_network
+    )
     ended = stage.run()
     assert ended.code == 0, ended
     assert len(list((tmp_path / "a temp").glob("helm-canary-*/lib/python*/site-packages/azure/identity"))) == 1
+    assert with_uv == (tmp_path / "home/.cache/uv").exists(), "the other installer was used"
 
 
 def test_wheels_for_another_python_are_not_used(stage: Stage, stand_in: Path, tmp_path: Path) -> None:
