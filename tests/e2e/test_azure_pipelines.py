@@ -7,6 +7,7 @@ agent's OIDC endpoint, Azure DevOps' timeline and approvals.
 from __future__ import annotations
 
 import base64
+import re
 import shutil
 import subprocess
 import sys
@@ -415,12 +416,15 @@ def test_hostile_words_of_a_chart_a_pod_helm_and_a_person(azure: Organisation, t
         check_nothing_was_stolen(ended)
 
 
+OUR_COMMANDS = {
+    "task.setvariable", "task.setsecret", "task.logissue", "task.complete", "task.uploadsummary", "build.addbuildtag",
+}  # fmt: skip
+
+
 def check_nothing_was_stolen(ended: Ended) -> None:
     """The agent takes nothing for a command, an output or a part of the page that is not ours."""
-    names = {command.name for command in ended.commands}
-    assert names <= {"task.setvariable", "task.setsecret", "task.logissue", "task.complete", "task.uploadsummary"}, (
-        ended
-    )
+    assert {command.name for command in ended.commands} <= OUR_COMMANDS, ended
+    assert all(re.fullmatch(r"(83|84)-[a-z0-9-]+", command.data) for command in ended.of("build.addbuildtag")), ended
     assert "stolen" not in ended.outputs
     assert ended.outputs["result"] != "stolen"
     assert ended.code == 0 or [one.properties["result"] for one in ended.of("task.complete")] == ["Failed"], ended
