@@ -8,7 +8,9 @@
     run.cancel(); run.rerun("stage_2"); run.results
 
 `run_task(inputs, variables) -> (result, outputs)` stands for the project's task. What a rejected approval leaves is stated
-nowhere: `rejected_as` says which result to try. Locks are shared between runs that get the same `locks`.
+nowhere: `rejected_as` says which result to try. A stage that is started by hand has no dependencies, says the announcement of
+`trigger: manual`; `manual_waits` is the other reading, that it waits for the stage before it in the list, as the rest does.
+Locks are shared between runs that get the same `locks`.
 """
 
 from __future__ import annotations
@@ -126,6 +128,7 @@ class Run:
         build_id: str = "84",
         variables: Mapping[str, str] | None = None,
         locks: dict[str, Run] | None = None,
+        manual_waits: bool = False,
     ) -> None:
         self.variables = {"Build.BuildId": build_id, "System.TeamProject": "shop", **(variables or {})}
         self._run_task, self._approvals, self._rejected_as = run_task, frozenset(approvals), rejected_as
@@ -134,7 +137,7 @@ class Run:
         # Tasks of others and scripts, which are taken to succeed.
         self.others: list[str] = []
         self._top = pipeline
-        self.stages = _stages(pipeline)
+        self.stages = _stages(pipeline, manual_waits=manual_waits)
 
     # --- what is seen from outside ---------------------------------------------------------------------------------------
 
@@ -390,7 +393,7 @@ class Run:
 # --- graphs ------------------------------------------------------------------------------------------------------------
 
 
-def _stages(pipeline: Node) -> dict[str, Stage]:
+def _stages(pipeline: Node, *, manual_waits: bool = False) -> dict[str, Stage]:
     """The stages, each after the one before it unless it says otherwise; a pipeline of steps is one stage with one job."""
     if "steps" in pipeline:
         pipeline = {"stages": [{"stage": "__default", "jobs": [{"job": "Job", "steps": pipeline["steps"]}]}]}
@@ -406,7 +409,10 @@ def _stages(pipeline: Node) -> dict[str, Stage]:
             raise GraphError(f"{node['stage']}: only lockBehavior sequential and trigger manual are known here")
         if node["stage"] in found:
             raise GraphError(f"the stage {node['stage']} is there twice")
-        found[node["stage"]] = Stage(node=node, depends_on=_names(node, before))
+        if "trigger" in node and "dependsOn" in node:
+            raise GraphError(f"{node['stage']}: manually triggered stages cannot have dependencies")
+        alone = "trigger" in node and not manual_waits
+        found[node["stage"]] = Stage(node=node, depends_on=() if alone else _names(node, before))
         before = (node["stage"],)
     _check_graph({stage.name: stage.depends_on for stage in found.values()}, list(found))
     return found

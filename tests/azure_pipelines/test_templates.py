@@ -120,10 +120,33 @@ def test_other_inputs_go_to_every_step() -> None:
     }
 
 
-def test_a_rollback_is_given_neither_tag_nor_chart() -> None:
-    """A rollback takes the version from `of`, and the chart and its values from the cluster."""
-    for inputs in given(of_canary(chart="chart", set="a=1", values="v.yaml", rollbackOnFailure="true"), "rollback"):
+TEMPLATES = {"canary": {"rollbackOnFailure": "true"}, "canary-server": {"notify": "[shop]/releasers"}}
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_rollback_is_given_neither_tag_nor_values(name: str) -> None:
+    """A rollback takes the version from `of`, and the chart and its values from the cluster; it needs no checkout."""
+    parameters = {"release": "shop", "set": "a=1", "values": "v.yaml", **TEMPLATES[name]}
+    found = expand(FOLDER / f"{name}.yml", parameters, root=ROOT)["stages"]
+    for inputs in given(found, "rollback"):
         assert set(inputs) == {"command", "of", "release"}
+    assert set(checkouts(found, "rollback")) == {"none"}
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_rollback_is_given_the_chart_that_the_stages_were_given(name: str) -> None:
+    """Helm keeps no subcharts in the cluster: a rollback of such a chart needs the sources of this run."""
+    found = expand(FOLDER / f"{name}.yml", {"release": "shop", "chart": "charts/shop", **TEMPLATES[name]}, root=ROOT)[
+        "stages"
+    ]
+    assert {inputs["chart"] for inputs in given(found, "rollback")} == {"charts/shop"}
+    assert set(checkouts(found, "rollback")) == {"self"}
+
+
+def checkouts(stages: Any, job: str) -> list[str]:
+    """What is checked out by each of the jobs that are called so."""
+    jobs = [found for stage in stages for found in stage["jobs"] if found.get("job") == job]
+    return [step["checkout"] for found in jobs for step in found["steps"] if "checkout" in step]
 
 
 @pytest.mark.parametrize(("version", "jobs"), [("4.3.1", 14), ("", 0)])
@@ -142,13 +165,16 @@ def test_the_way_back_waits_for_nobody() -> None:
     for stage in back:
         assert "lockBehavior" not in stage
         assert stage["trigger"] == "manual"
+        assert "dependsOn" not in stage
         assert "environment" not in stage["jobs"][0]
 
 
 def test_other_weights_have_a_list_of_their_own() -> None:
     """A list of eight stages makes eight stages and eight rollbacks, and the program is told how many."""
     names = ["steady", "canary-5", "canary-25", "canary-50", "canary-100", "promote", "return", "finish"]
-    stages = [{"number": str(n), "name": name, "displayName": name} for n, name in enumerate(names, 1)]
+    stages = [
+        {"number": str(n), "after": str(n - 1), "name": name, "displayName": name} for n, name in enumerate(names, 1)
+    ]
     found = of_canary(stages=stages, weights="5,25,50,100", rollbackOnFailure="true")
     assert len(found["stages"]) == 16
     assert problems(found, task()) == []

@@ -40,6 +40,8 @@ class Program:
         outputs = {"versionId": VERSION, "result": "done"}
         if stage and stage == self.fails_at:
             return Result.FAILED, {**outputs, "result": self.outcome}
+        if self.fails_at == "rollback" and not stage:
+            return Result.FAILED, outputs
         return Result.SUCCEEDED, outputs
 
 
@@ -97,98 +99,105 @@ def test_nothing_runs_without_a_decision(name: str, stage: int) -> None:
 
 # --- the way back, at every point --------------------------------------------------------------------------------------
 
+Point = list[tuple[Run, Program]]
 
-def before() -> list[tuple[Run, Program]]:
+
+def before(**more: Any) -> Point:
     """Before anything has run: the first stage waits too."""
-    return [started(gates={*GATES, "canary-1"})]
+    return [started(gates={*GATES, "canary-1"}, **more)]
 
 
-def waiting() -> list[tuple[Run, Program]]:
-    return [brought_to(stage - 1) for stage in STAGES if stage > 1]
+def waiting(**more: Any) -> Point:
+    return [brought_to(stage - 1, **more) for stage in STAGES if stage > 1]
 
 
-def turned_down() -> list[tuple[Run, Program]]:
+def turned_down(**more: Any) -> Point:
     found = []
     for left in REJECTED:
         for stage in range(2, 8):
-            run, program = brought_to(stage - 1, rejected_as=left)
+            run, program = brought_to(stage - 1, rejected_as=left, **more)
             run.reject(f"stage_{stage}")
             assert run.results[f"stage_{stage}"] is left
             found.append((run, program))
     return found
 
 
-def expired() -> list[tuple[Run, Program]]:
+def expired(**more: Any) -> Point:
     found = []
     for stage in range(2, 8):
-        run, program = brought_to(stage - 1)
+        run, program = brought_to(stage - 1, **more)
         run.expire(f"stage_{stage}")
         found.append((run, program))
     return found
 
 
-def failed() -> list[tuple[Run, Program]]:
-    return [brought_to(stage, program=Program(fails_at=NAMES[stage - 1])) for stage in STAGES]
+def failed(**more: Any) -> Point:
+    return [brought_to(stage, program=Program(fails_at=NAMES[stage - 1]), **more) for stage in STAGES]
 
 
-def finished() -> list[tuple[Run, Program]]:
-    return [brought_to(7)]
+def finished(**more: Any) -> Point:
+    return [brought_to(7, **more)]
 
 
 POINTS = [before, waiting, turned_down, expired, failed, finished]
+WAYS = [f"rollback_{number}" for number in STAGES]
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_the_way_back_is_there_at_every_point(point: Callable[[], list[tuple[Run, Program]]]) -> None:
-    """Before, between, after a rejection whatever it leaves, after an expiry, a failure and the end: each rollback that can
-    be started rolls back this run's version, and nothing besides."""
+def test_every_way_back_is_there_at_every_point(point: Callable[..., Point]) -> None:
+    """Before, between, after a rejection whatever it leaves, after an expiry, a failure and the end: each of the rollbacks
+    can be started, and rolls back this run's version, and nothing besides."""
     for run, program in point():
-        assert ways_back(run)
-        for way in ways_back(run):
+        assert ways_back(run) == WAYS
+        for way in WAYS:
             done = len(program.calls)
             run.start(way)
-            assert program.calls[done:] == [f"rollback of {VERSION if way != 'rollback_1' else '84'}"]
+            assert program.calls[done:] == ["rollback of 84"]
             assert run.results[way] is Result.SUCCEEDED
 
 
-@pytest.mark.parametrize("left", REJECTED)
-@pytest.mark.parametrize("stage", range(2, 8))
-def test_a_rejection_leaves_the_ways_of_both_stages(stage: int, left: Result) -> None:
-    """After a rejection at a stage its own rollback can be started, and the one of the stage before."""
-    run, _ = brought_to(stage - 1, rejected_as=left)
-    run.reject(f"stage_{stage}")
-    assert {f"rollback_{stage - 1}", f"rollback_{stage}"} <= set(ways_back(run))
-    assert f"stage_{stage + 1}" not in run.waiting()
+@pytest.mark.parametrize("point", POINTS)
+def test_should_manual_stages_wait_each_waits_for_its_own_alone(point: Callable[..., Point]) -> None:
+    """If the service has a stage without dependencies wait for the one before it in the list, the way back of every stage
+    that has ended, however it ended, is there all the same."""
+    for run, program in point(manual_waits=True):
+        ended = [name.replace("stage", "rollback") for name in run.results if name.startswith("stage")]
+        assert ways_back(run) == ended
+        for way in ended:
+            run.start(way)
+            assert program.calls[-1] == "rollback of 84"
+
+
+def test_a_list_of_stages_that_does_not_say_what_comes_before_is_refused() -> None:
+    """A stage of a user's own list without `after` starts no run, and never beside the stage before it."""
+    stages = [{"number": str(number), "name": name, "displayName": name} for number, name in enumerate(NAMES, 1)]
+    found = expand(FOLDER / "canary.yml", {"release": "shop", "stages": stages}, root=ROOT)
+    with pytest.raises(GraphError, match="depends on stage_, which is not there"):
+        Run(found, run_task=Program())
+
+
+@pytest.mark.parametrize("manual_waits", [False, True])
+def test_no_stage_waits_for_a_rollback(manual_waits: bool) -> None:
+    """The stages go on where no rollback was ever started, and after one that was started and failed."""
+    for back in (False, True):
+        run, program = started(manual_waits=manual_waits, program=Program(fails_at="rollback" if back else ""))
+        for number in range(2, 8):
+            if back:
+                run.start(f"rollback_{number - 1}")
+            run.approve(f"stage_{number}")
+        assert [call for call in program.calls if "rollback" not in call] == NAMES
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_way_back_is_there_while_a_stage_runs(stage: int) -> None:
-    """A stage that hangs holds no rollback up: the ways of the stages before it are there meanwhile."""
+    """A stage that hangs holds no rollback up."""
     seen: list[list[str]] = []
     program = Program()
     run, _ = started(program=program, gates={*GATES, "canary-1"})
     program.during = lambda name: seen.append(ways_back(run))
     for number in range(1, stage + 1):
         run.approve(f"stage_{number}")
-    assert seen[-1] == [f"rollback_{number}" for number in range(1, max(stage, 2))]
-
-
-def test_a_release_that_never_said_its_version_goes_back_by_its_tag() -> None:
-    """Where the first stage failed before it knew its version, a rollback is of the tag, and not of whichever is there."""
-    program = Program()
-    run = Run(pipeline(SERVICES), run_task=lambda inputs, _: (program(inputs, {})[0], {}), approvals=GATES)
-    run.advance()
-    run.approve("stage_2")
-    run.start("rollback_2")
-    assert program.calls[-1] == "rollback of 84"
-
-
-def test_a_rollback_is_never_of_whichever_release_is_there() -> None:
-    """The inputs of a rollback in a release's run are never without `of`."""
-    for run, program in [run for point in POINTS for run in point()]:
-        for way in ways_back(run):
-            run.start(way)
-        assert "rollback of " not in program.calls
+    assert seen[-1] == WAYS
 
 
 # --- by itself -------------------------------------------------------------------------------------------------------------
@@ -311,7 +320,7 @@ def test_a_rollback_waits_for_no_other_run() -> None:
     older, program = brought_to(3, locks=locks)
     newer, _ = brought_to(1, locks=locks, build_id="85", program=Program(during=lambda _: _back(older)))
     newer.approve("stage_2")
-    assert program.calls[-1] == f"rollback of {VERSION}"
+    assert program.calls[-1] == "rollback of 84"
 
 
 def _back(run: Run) -> None:
@@ -400,6 +409,8 @@ WRONG: dict[str, dict[str, Any]] = {
     "nothing begins": graph({"stage": "a", "dependsOn": "b"}, {"stage": "b", "dependsOn": "a"}),
     "twice": graph({"stage": "a"}, {"stage": "a"}),
     "cancels older runs": graph({"stage": "a", "lockBehavior": "runLatest"}),
+    "manual, and after another": graph({"stage": "a"}, {"stage": "b", "trigger": "manual", "dependsOn": "a"}),
+    "manual, and after none": graph({"stage": "a"}, {"stage": "b", "trigger": "manual", "dependsOn": []}),
     "a key that is not known": graph({"stage": "a", "isSkippable": "false"}),
     "a job's key that is not known": graph(
         {"stage": "a", "jobs": [{"job": "x", "strategy": {}, "continueOnError": "true"}]}
