@@ -209,10 +209,7 @@ def _run(found: Sequence[Option], outputs: Mapping[str, str]) -> list[str]:
         "  outputs:",
         *(f"    {name}: ${{{{ steps.stage.outputs.{name} }}}}" for name in outputs),
         "  steps:",
-        "    - name: Check out",
-        f"      uses: {CHECKOUT}",
-        "      with:",
-        "        persist-credentials: false",
+        *_checkout(),
         "    - name: Stage",
         "      id: stage",
         f"      uses: {ACTION}",
@@ -227,6 +224,11 @@ def _run(found: Sequence[Option], outputs: Mapping[str, str]) -> list[str]:
         *_indented(_with(found), 8),
         *_indented(_secret_inputs(), 8),
     ]
+
+
+def _checkout(condition: str = "") -> list[str]:
+    lines = ["- name: Check out", f"  uses: {CHECKOUT}", "  with:", "    persist-credentials: false"]
+    return list(_indented([lines[0], *([f"  if: {condition}"] if condition else []), *lines[1:]], 4))
 
 
 WHY = {
@@ -254,7 +256,7 @@ def _way_back() -> list[str]:
             "needs: [gate, run]",
             f"if: ${{{{ always() && ({ENDED_BADLY.format('gate')} || {ENDED_BADLY.format('run')}) }}}}",
         ],
-        permissions=("id-token", "actions"),
+        permissions=("contents", "id-token", "actions"),
         given=[
             "of: ${{ needs.run.result != 'skipped' && needs.run.outputs.version-id || inputs.version-id || inputs.tag }}",
             "# Empty: this stage failed where it goes back by itself. Otherwise only a person's rejection counts.",
@@ -264,10 +266,8 @@ def _way_back() -> list[str]:
 
 
 def _going_back() -> list[Option]:
-    """Rollback's options; it takes the chart and its values from the cluster."""
-    return [
-        option for option in options(Command.ROLLBACK) if option.name not in ("chart", "chart-version", "values", "set")
-    ]
+    """Rollback's options; it takes the values from the cluster, and the chart too, but for subcharts."""
+    return [option for option in options(Command.ROLLBACK) if option.name not in ("values", "set")]
 
 
 def _rollback_job(
@@ -293,6 +293,8 @@ def _rollback_job(
         *_permissions(*permissions),
         *(["  outputs:", *passed_on] if passed_on else []),
         "  steps:",
+        # A chart with subcharts is not in the cluster whole.
+        *_checkout("inputs.chart != '' && !startsWith(inputs.chart, 'oci://')"),
         "    - name: Rollback",
         "      id: rollback",
         f"      uses: {ACTION}",
@@ -398,7 +400,7 @@ def rollback_workflow(outputs: Mapping[str, str]) -> str:
     found = _going_back()
     job = _rollback_job(
         found,
-        permissions=("id-token",),
+        permissions=("contents", "id-token"),
         outputs=outputs,
         given=["of: ${{ inputs.of }}", "approved-by: ${{ github.triggering_actor }}"],
     )
