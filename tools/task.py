@@ -269,7 +269,7 @@ def _described(option: Option) -> str:
 
 def _azure(text: str) -> str:
     """Options as inputs are written here."""
-    return re.sub(r"`?--([a-z][a-z-]+)`?", lambda found: f"`{camel(found[1])}`", text)
+    return re.sub(r"(?<!helm )`?--([a-z][a-z-]+)`?", lambda found: f"`{camel(found[1])}`", text)
 
 
 def _more(name: str, group: Group) -> dict[str, Any]:

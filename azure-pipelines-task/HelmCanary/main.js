@@ -41,8 +41,9 @@ function fail(happened, means, next) {
   process.exitCode = 3;
 }
 
-function end(code, signal) {
-  const cancelled = code === 130 || signal === 'SIGINT' || signal === 'SIGTERM';
+function end(code, signal, told) {
+  // A Python that was told in its own first moments ends with 1, which the program never does.
+  const cancelled = code === 130 || (told && code === 1) || signal === 'SIGINT' || signal === 'SIGTERM';
   if (cancelled) say('task.complete result=Canceled', 'helm-canary was cancelled (exit code 130)');
   else if (signal) say('task.complete result=Failed', `helm-canary was ended by ${signal}`);
   else if (code !== 0) say('task.complete result=Failed', `helm-canary ended with exit code ${code}`);
@@ -50,6 +51,16 @@ function end(code, signal) {
 }
 
 function run() {
+  let child = null;
+  let told = false;
+  // Before the child is there: were Node to end just after its start, the program would go on with nobody to stop it.
+  // On Windows the console tells the program itself; to forward it would kill. Here it only must not end Node first.
+  for (const name of WINDOWS ? ['SIGINT', 'SIGBREAK'] : ['SIGINT', 'SIGTERM']) {
+    process.on(name, () => {
+      told = true;
+      if (child && !WINDOWS) child.kill(name);
+    });
+  }
   const older = [];
   const found = python(older);
   if (!found) {
@@ -59,15 +70,11 @@ function run() {
   }
   // Both streams on one descriptor: the log keeps the order in which the program spoke.
   const start = path.join(__dirname, 'start.py');
-  const child = spawn(found[0], [...found.slice(1), '-I', '-X', 'utf8', '-u', start],
+  child = spawn(found[0], [...found.slice(1), '-I', '-X', 'utf8', '-u', start],
     { stdio: ['ignore', 1, 1], windowsHide: true });
-  // On Windows the console tells the program itself; to forward it would kill. Here it only must not end Node first.
-  for (const name of WINDOWS ? ['SIGINT', 'SIGBREAK'] : ['SIGINT', 'SIGTERM']) {
-    process.on(name, () => WINDOWS || child.kill(name));
-  }
   child.on('error', (error) => fail(`Python could not be started: ${error.code}.`,
     'The file that PATH names is none that this machine can run.', 'Repair Python on the agent, or add UsePythonVersion@0.'));
-  child.on('exit', end);
+  child.on('exit', (code, signal) => end(code, signal, told));
 }
 
 run();

@@ -5,15 +5,22 @@ Needs Python 3.10 and nothing else. Beside it travel `src`, `charts`, `requireme
 
 from __future__ import annotations
 
+import signal
+import sys
+
+SIGNALS = {signal.SIGINT, signal.SIGTERM}
+WINDOWS = sys.platform == "win32"
+if __name__ == "__main__" and not WINDOWS:
+    # Until `_listen` a signal waits: Python would answer it with a traceback.
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
 import contextlib
 import hashlib
 import json
 import os
 import platform
 import shutil
-import signal
 import subprocess
-import sys
 import sysconfig
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,19 +29,18 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE / "src")]
 
-from task_variables import Handed, variables  # noqa: E402
+from task_variables import Handed, variables
 
-from helm_canary import __version__  # noqa: E402
-from helm_canary.ci.azure_pipelines import AzurePipelines  # noqa: E402
-from helm_canary.ci.masks import Masks  # noqa: E402
-from helm_canary.ci.publish import publish  # noqa: E402
-from helm_canary.errors import CanaryError, CancelledError, RefusedError  # noqa: E402
-from helm_canary.keys import LOCK, PREFIX, write_secret  # noqa: E402
-from helm_canary.options import COMMAND_VARIABLE, RENDERING  # noqa: E402
-from helm_canary.process import PASSED_ON  # noqa: E402
-from helm_canary.report import error_text, harmless, nothing_known  # noqa: E402
+from helm_canary import __version__
+from helm_canary.ci.azure_pipelines import AzurePipelines
+from helm_canary.ci.masks import Masks
+from helm_canary.ci.publish import publish
+from helm_canary.errors import CanaryError, CancelledError, RefusedError
+from helm_canary.keys import locked_folder, write_secret
+from helm_canary.options import COMMAND_VARIABLE, RENDERING
+from helm_canary.process import PASSED_ON
+from helm_canary.report import error_text, harmless, nothing_known
 
-WINDOWS = sys.platform == "win32"
 CHART = "HELM_CANARY_CHART"
 FLAGS = ("-I", "-X", "utf8", "-u")
 # The job's settings for its own packages, which would put ours elsewhere or hold them to other versions.
@@ -92,8 +98,10 @@ def _listen() -> None:
     def cancelled(number: int, frame: object) -> None:
         raise CancelledError(f"Cancelled by {signal.Signals(number).name}.", "Nothing was changed.", "Run it again.")
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, cancelled)
+    if not WINDOWS:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 def _asked(environment: Mapping[str, str]) -> str:
@@ -202,10 +210,25 @@ def _lock() -> list[str]:
 
 def _run(words: Sequence[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     # From here: the settings of the sources' own project are none of ours.
-    return subprocess.run(
-        words, env=dict(environment), cwd=HERE, text=True, encoding="utf-8", errors="replace", check=False,
+    with subprocess.Popen(
+        words, env=dict(environment), cwd=HERE, text=True, encoding="utf-8", errors="replace", start_new_session=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    ) as child:  # fmt: skip
+        try:
+            said, _ = child.communicate()
+        except BaseException:
+            _end_whole(child)
+            raise
+    return subprocess.CompletedProcess(words, child.returncode, said)
+
+
+def _end_whole(child: subprocess.Popen[str]) -> None:
+    """An installer and its own children: pip works in one."""
+    if WINDOWS:
+        child.kill()
+    else:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
 
 
 def _not_installed(means: str, said: str = "") -> RefusedError:
@@ -232,13 +255,9 @@ def _completed(handed: Handed, folder: Path) -> dict[str, str]:
 
 def _kept(certificate: str, folder: Path) -> Path:
     """A file of mode 0600 in a folder that the next run of the program removes; the agent empties the rest after the job."""
-    place = Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder))
-    if not WINDOWS:
-        import fcntl
-
-        # Held for as long as the program runs, which this process becomes.
-        held = os.open(place / LOCK, os.O_CREAT | os.O_RDWR, 0o600)
-        fcntl.flock(held, fcntl.LOCK_EX)
+    place, held = locked_folder(folder)
+    if held is not None:
+        # For as long as the program runs, which this process becomes.
         os.set_inheritable(held, True)
     write_secret(place / "certificate.pem", certificate)
     return place / "certificate.pem"
@@ -249,6 +268,8 @@ def _become(python: Path, environment: Mapping[str, str]) -> int:
     words = [str(python), *FLAGS, "-m", "helm_canary"]
     sys.stdout.flush()
     if not WINDOWS:
+        # What comes now waits for the program, which is not there yet.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         os.execve(python, words, dict(environment))
     with _left_to_the_program():
         return subprocess.run(words, env=dict(environment), stdin=subprocess.DEVNULL, check=False).returncode

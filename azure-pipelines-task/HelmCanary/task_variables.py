@@ -26,6 +26,15 @@ from helm_canary.options import (
 WITHHELD = ("INPUT_", "ENDPOINT_", "SECRET_", "SECUREFILE_", "VSTS_TASKVARIABLE_")
 # Of another platform: a variable of the pipeline that is called so would have that one asked who approved.
 ELSEWHERE = ("GITHUB_", "ACTIONS_", "RUNNER_")
+# With a connection to Azure: only what it says. A variable could send its secret elsewhere, or spoil its certificate.
+CONNECTIONS_OWN = ("AZURE_AUTHORITY_HOST", "AZURE_CLIENT_CERTIFICATE_PASSWORD")
+# What says which run, stage and server this is. A variable of the pipeline whose name differs in dots alone would count as well.
+AGENTS_OWN = (
+    "SYSTEM_TEAMPROJECT", "SYSTEM_TEAMPROJECTID", "SYSTEM_STAGENAME", "SYSTEM_STAGEATTEMPT", "SYSTEM_OIDCREQUESTURI",
+    "SYSTEM_HOSTTYPE", "BUILD_BUILDID", "BUILD_REQUESTEDFOREMAIL", "ENVIRONMENT_NAME", "AGENT_TEMPDIRECTORY",
+)  # fmt: skip
+VARIABLES = ("VSTS_PUBLIC_VARIABLES", "VSTS_SECRET_VARIABLES")
+COLLECTION = "SYSTEM_COLLECTIONURI"
 APPROVAL = "HELM_CANARY_REQUIRE_APPROVAL"
 # With any of these the program asks Azure DevOps about the run.
 ASKING = (APPROVAL, "HELM_CANARY_REQUIRE_REJECTION", "HELM_CANARY_STARTED_BY")
@@ -89,17 +98,45 @@ def variables(given: Mapping[str, str]) -> Handed:
     """The agent's environment -> the program's. Raises UsageError."""
     passed = {name: value for name, value in given.items() if not name.upper().startswith(WITHHELD + ELSEWHERE)}
     upper = {name.upper(): value for name, value in given.items()}
+    _check_twins(upper)
     asked = _inputs(upper)
     passed |= asked
+    system = Endpoint(id=SYSTEM, values=upper)
+    if system.url:
+        # Not the variable, beside which another could stand.
+        passed[COLLECTION] = system.url
+    if upper.get("INPUT_AZURESUBSCRIPTION", "").strip():
+        passed = {name: value for name, value in passed.items() if name.upper() not in CONNECTIONS_OWN}
     _approval(asked.get(APPROVAL, ""), passed)
     found = _connections(upper, asked)
-    token = Endpoint(id=SYSTEM, values=upper).parameter("ACCESSTOKEN")
+    token = system.parameter("ACCESSTOKEN")
     secrets = list(found.secrets)
     environment = passed | {name: value for name, value in found.environment.items() if name not in asked}
     if token and _needs_token(environment):
         environment["SYSTEM_ACCESSTOKEN"] = token
         secrets.append(token)
     return Handed(environment=environment, secrets=tuple(secrets), certificate=found.certificate)
+
+
+def _check_twins(upper: Mapping[str, str]) -> None:
+    """The agent writes `a.b` and `A_B` under one name, and one of the two is lost. It lists the names themselves besides."""
+    seen: dict[str, str] = {}
+    for name in (name for variable in VARIABLES for name in _listed(upper.get(variable, ""))):
+        written = name.replace(".", "_").replace(" ", "_").upper()
+        if written in AGENTS_OWN and seen.setdefault(written, name.lower()) != name.lower():
+            raise UsageError(
+                f"The pipeline has a variable called {name[:60]}, and the agent has one that is written the same.",
+                "The task cannot tell which run or server it is for.",
+                "Rename the variable of the pipeline.",
+            )
+
+
+def _listed(text: str) -> list[str]:
+    try:
+        found = json.loads(text) if text else []
+    except ValueError:
+        return []
+    return [str(name) for name in found] if isinstance(found, list) else []
 
 
 def _inputs(upper: Mapping[str, str]) -> dict[str, str]:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from helm_canary.commands import Answer
     from helm_canary.process import Processes
 
+SIGNALS = {signal.SIGINT, signal.SIGTERM}
 SUMMARIES = {
     Command.STAGE: "bring the release to a stage; does nothing, and says so, if it is there",
     Command.ROLLBACK: "undo the release under way or the last finished one, from wherever it is",
@@ -123,7 +124,14 @@ def _command(name: str) -> Command:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The program. Returns its exit code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    _hold_signals()
+    try:
+        return _main(sys.argv[1:] if arguments is None else arguments)
+    finally:
+        _forget_signals()
+
+
+def _main(arguments: Sequence[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A log of another encoding gets a character that it lacks as an escape; it is no reason to fail.
@@ -163,19 +171,18 @@ def _wanted_output(arguments: Sequence[str], environment: Mapping[str, str]) -> 
 
 
 def _run(options: Options, masks: Masks) -> int:
-    import tempfile
-
     from helm_canary.ci.console import Console
     from helm_canary.ci.platform import Laptop
     from helm_canary.commands import Edge, carry_out
+    from helm_canary.keys import folder_of, keys_in
     from helm_canary.process import Processes, is_passed_on
 
     console = Console(terminal_width=_terminal_width(), hide=masks.hide, platform=masks.platform)
     environment = {name: value for name, value in os.environ.items() if is_passed_on(name)}
     processes = Processes(environment=environment, echo=console.command)
     _listen(processes)
-    with tempfile.TemporaryDirectory(prefix="helm-canary-") as workspace:
-        edge = Edge(processes=processes, report=console, environment=dict(os.environ), workspace=workspace,
+    with keys_in(folder_of(os.environ)) as workspace:
+        edge = Edge(processes=processes, report=console, environment=dict(os.environ), workspace=str(workspace.path),
                     mask=masks.add, in_ci=not isinstance(masks.platform, Laptop))  # fmt: skip
         try:
             answer = carry_out(options, edge)
@@ -193,9 +200,28 @@ def _terminal_width() -> int:
         return 200
 
 
+def _hold_signals() -> None:
+    """Until `_listen` a signal waits: Python would answer it with a traceback."""
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+
+def _let_signals_in() -> None:
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def _forget_signals() -> None:
+    """One that still waits came for a command that never began; its error is the answer."""
+    if sys.platform != "win32":
+        for number in signal.sigpending() & SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+    _let_signals_in()
+
+
 def _ignore_signals() -> None:
     """What comes now is too late: Python would die of it while it ends, with a command that is done or says why it is not."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
@@ -207,8 +233,9 @@ def _listen(processes: Processes) -> None:
         do_next = "Run the same command again, or `helm-canary rollback`."
         processes.cancel(CancelledError(f"Cancelled by {signal.Signals(number).name}.", "", do_next))
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, cancelled)
+    _let_signals_in()
 
 
 def _show(answer: Answer, options: Options, masks: Masks, asked: str) -> int:

@@ -21,7 +21,7 @@ from helm_canary.azure_faults import AzureError, of_kubernetes
 from helm_canary.clouds import find_cloud
 from helm_canary.errors import RefusedError, ToolError, UsageError
 from helm_canary.identities import LOOKED_FOR, Auth, choose, find_auth
-from helm_canary.keys import Keys, keys_in, write_secret
+from helm_canary.keys import Keys, folder_of, keys_in, write_secret
 from helm_canary.kubeconfig import Kubeconfig, KubeconfigError, secrets_of
 from helm_canary.options import KUBECONFIG_VARIABLE, REGISTRY_VARIABLES, Options
 from helm_canary.process import Processes
@@ -53,7 +53,7 @@ def access(options: Options, outside: Outside) -> Iterator[Options]:
     """The options with a kubeconfig in place of the cluster's name; everything that was made goes at the end."""
     given = outside.environment.get(KUBECONFIG_VARIABLE, "")
     if given.strip():
-        with keys_in(_folder(outside.environment)) as keys:
+        with keys_in(folder_of(outside.environment)) as keys:
             path = keys.write("kubeconfig", _given_kubeconfig(given, options, outside.mask))
             with access(replace(options, kubeconfig=str(path)), _without_kubeconfig(outside)) as reached:
                 yield reached
@@ -62,7 +62,7 @@ def access(options: Options, outside: Outside) -> Iterator[Options]:
         yield options
         return
     _listen_to_azure(outside)
-    with keys_in(_folder(outside.environment)) as keys, contextlib.ExitStack() as stack:
+    with keys_in(folder_of(outside.environment)) as keys, contextlib.ExitStack() as stack:
         identity = _identity(options, outside, needed=bool(options.cluster_name))
         _log_in(options, outside, identity, keys)
         if not options.cluster_name:
@@ -106,12 +106,6 @@ def _given_kubeconfig(given: str, options: Options, mask: Callable[[str], None])
             "Store the content of a kubeconfig as the CI's secret.",
         ) from None
     return text
-
-
-def _folder(environment: Mapping[str, str]) -> str:
-    """The runner's temporary folder, which it empties itself after a job."""
-    found = (environment.get(name, "") for name in ("RUNNER_TEMP", "AGENT_TEMPDIRECTORY"))
-    return next((name for name in found if name and Path(name).is_dir()), "")
 
 
 def _listen_to_azure(outside: Outside) -> None:

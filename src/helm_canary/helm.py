@@ -18,6 +18,7 @@ from typing import Any
 
 from helm_canary.core.model import Track, Upgrade
 from helm_canary.errors import RefusedError, ToolError
+from helm_canary.keys import write_secret
 from helm_canary.process import Connection, Processes, tool_error
 from helm_canary.record import release_values, to_text
 
@@ -276,7 +277,8 @@ def write_values(revision: Revision, folder: Path, chart: str, version: str) -> 
     """The values of a stored revision, without the record, beside the chart that renders them."""
     path = folder / "values.json"
     values = {key: value for key, value in revision.values.items() if key != "release"}
-    path.write_text(to_text(values), encoding="utf-8")
+    # Values hold passwords more often than not.
+    write_secret(path, to_text(values))
     return ChartSource(chart=chart, version=version, values=(str(path),))
 
 

@@ -11,10 +11,12 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 PREFIX = "helm-canary-keys-"
+# Of a folder whose lock is not held yet: a sweep would take it for a dead run's.
+UNLOCKED = "helm-canary-new-"
 LOCK = "lock"
 
 
@@ -41,13 +43,18 @@ def write_secret(path: Path, text: str) -> None:
     new.replace(path)
 
 
+def folder_of(environment: Mapping[str, str]) -> str:
+    """The runner's temporary folder, which it empties itself after a job; elsewhere "", the system's."""
+    found = (environment.get(name, "") for name in ("RUNNER_TEMP", "AGENT_TEMPDIRECTORY"))
+    return next((name for name in found if name and Path(name).is_dir()), "")
+
+
 @contextlib.contextmanager
 def keys_in(base: str) -> Iterator[Keys]:
     """A folder below `base` (empty: the system's temporary folder) for as long as the block runs."""
     root = Path(base or tempfile.gettempdir())
     sweep(root)
-    path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=root))
-    held = _lock(path)
+    path, held = locked_folder(root)
     try:
         yield Keys(path)
     finally:
@@ -62,6 +69,15 @@ def keys_in(base: str) -> Iterator[Keys]:
                 os.close(held)
 
 
+def locked_folder(root: Path) -> tuple[Path, int | None]:
+    """A new folder of mode 0700 that the next sweeps leave alone, and what holds its lock; None where there are no locks."""
+    new = Path(tempfile.mkdtemp(prefix=UNLOCKED, dir=root))
+    held = _lock(new)
+    path = root / new.name.replace(UNLOCKED, PREFIX, 1)
+    new.rename(path)
+    return path, held
+
+
 def sweep(root: Path) -> None:
     """Remove the folders of runs that are dead. What is another user's, or cannot be read, stays.
 
@@ -70,7 +86,11 @@ def sweep(root: Path) -> None:
     if sys.platform == "win32":
         return
     for path in root.glob(PREFIX + "*"):
-        if path.is_symlink() or not path.is_dir() or path.stat().st_uid != os.getuid():
+        try:
+            if path.is_symlink() or not path.is_dir() or path.stat().st_uid != os.getuid():
+                continue
+        except FileNotFoundError:
+            # Its run has just ended, or another one sweeps too.
             continue
         held = _lock(path)
         if held is not None:

@@ -7,7 +7,6 @@ Three kinds come back. A cluster with Entra has an `exec` user that calls kubelo
 from __future__ import annotations
 
 import base64
-import binascii
 import contextlib
 import json
 from collections.abc import Mapping, Sequence
@@ -93,7 +92,7 @@ def parse(content: bytes) -> Kubeconfig:
 
     try:
         body = yaml.safe_load(content.decode("utf-8"))
-    except (UnicodeDecodeError, yaml.YAMLError):
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise KubeconfigError("it is no YAML") from None
     try:
         cluster, user = _current(body, "clusters", "cluster"), _current(body, "users", "user")
@@ -128,7 +127,8 @@ def secrets_of(text: str) -> list[str]:
         if not body["clusters"]:
             raise KeyError("clusters")
         return _secrets_of_users(body)
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError):
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError, RecursionError):
+        # PyYAML says ValueError of what only looks like a date.
         raise KubeconfigError("it is no YAML with clusters and users") from None
 
 
@@ -139,7 +139,8 @@ def _secrets_of_users(body: Mapping[str, Any]) -> list[str]:
         user = entry.get("user") or {}
         provider = (user.get("auth-provider") or {}).get("config") or {}
         found += [str(values[key]) for values in (user, provider) for key in SECRET_KEYS if values.get(key)]
-        with contextlib.suppress(binascii.Error):
+        # Of binascii, and of what is not ASCII.
+        with contextlib.suppress(ValueError):
             found.append(base64.b64decode(str(user.get("client-key-data") or "")).decode(errors="replace"))
     return [text for text in found if text]
 

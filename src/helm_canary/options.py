@@ -88,7 +88,10 @@ TABLE: tuple[Option, ...] = (
     Option(name="chart-version", help="Version of a chart that is not a folder.", placeholder="VERSION"),
     Option(name="values", kind=Kind.LIST, help="Values file; repeatable.", placeholder="FILE"),
     Option(
-        name="set", kind=Kind.LIST, help="One value, as `helm --set` takes it; repeatable.", placeholder="KEY=VALUE"
+        name="set",
+        kind=Kind.LIST,
+        help="One value, as `helm --set` takes it; repeatable. The machine's users see it: secrets go into a values file.",
+        placeholder="KEY=VALUE",
     ),
     Option(
         name="weights",

@@ -10,6 +10,7 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -227,8 +228,7 @@ class Processes:
         """SIGTERM to whatever runs, without waiting."""
         with self._lock:
             for process in self._running:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(process.pid, signal.SIGTERM)
+                _send(process)
 
     def end_all(self) -> None:
         """End whatever still runs: SIGTERM first, so that helm can mark its revision, then SIGKILL."""
@@ -239,19 +239,28 @@ class Processes:
 
     @staticmethod
     def _end(process: subprocess.Popen[bytes]) -> None:
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            try:
-                os.killpg(process.pid, number)
-            except (ProcessLookupError, PermissionError):
+        for at_once in (False, True):
+            if not _send(process, at_once=at_once):
                 return
             try:
                 process.wait(GRACE_S)
             except subprocess.TimeoutExpired:
                 continue
             # Its own children may have stayed behind: credential plugins, a shell's command.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
+            _send(process, at_once=True)
             return
+
+
+def _send(process: subprocess.Popen[bytes], *, at_once: bool = False) -> bool:
+    """SIGTERM, or SIGKILL, to a process and its children; Windows ends the process alone. Whether it was still there."""
+    try:
+        if sys.platform == "win32":
+            process.kill()
+        else:
+            os.killpg(process.pid, signal.SIGKILL if at_once else signal.SIGTERM)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
 
 
 def _is_main_thread() -> bool:

@@ -213,6 +213,23 @@ def test_sigterm_comes_first(processes: Processes, tmp_path: Path) -> None:
     assert said.read_text() == "marked"
 
 
+def test_on_windows_a_process_is_ended_without_signals(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows has no groups of processes to send a signal to; a time limit ends the process there as well."""
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.delattr(os, "killpg")
+    started: list[int] = []
+
+    class Noted(subprocess.Popen[bytes]):
+        def __init__(self, *words: Any, **options: Any) -> None:
+            super().__init__(*words, **options)
+            started.append(self.pid)
+
+    monkeypatch.setattr(subprocess, "Popen", Noted)
+    with pytest.raises(ToolTimeoutError):
+        processes.run(script("import time; time.sleep(60)"), timeout_s=1)
+    assert [ends(pid) for pid in started] == [True]
+
+
 def test_end_all_ends_what_runs_in_other_threads(processes: Processes, tmp_path: Path) -> None:
     """At the end of the program nothing is left running."""
     notes = [tmp_path / str(number) for number in range(3)]

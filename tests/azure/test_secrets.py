@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 import signal
@@ -17,6 +18,7 @@ from helm_canary.ci.masks import Masks
 from helm_canary.ci.platform import platform_of
 from helm_canary.identities import AUTHS
 from helm_canary.keys import PREFIX, keys_in, sweep
+from helm_canary.report import to_json
 from tests.azure.program import CLUSTER, Runner, Sampler
 from tests.azure.servers import CANARY, Azure
 
@@ -161,6 +163,14 @@ def test_a_mask_is_written_as_the_platform_reads_it(
     assert said.err.splitlines()[:1] == ([line] if line else [])
     assert "BEGIN" not in said.err
     assert "short" not in said.err.splitlines()
+
+
+@pytest.mark.parametrize("secret", ['p4ss"w0rd\\tail', "pass-é-wörd-long", "a##b##c##d##e"])
+def test_what_is_masked_is_hidden_in_json_too(secret: str) -> None:
+    """JSON writes quotes, backslashes, other alphabets and what a CI would take for a command as escapes."""
+    masks = Masks()
+    masks.add(secret)
+    assert json.loads(masks.hide(to_json({"said": f"wrong: {secret}."}))) == {"said": "wrong: ***."}
 
 
 def test_what_is_masked_is_hidden_in_our_own_output() -> None:

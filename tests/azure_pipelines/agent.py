@@ -167,6 +167,12 @@ class Ended:
         return max(found, key=RESULTS.index)
 
     @property
+    def said(self) -> str:
+        """What the step wrote, but for what it asked to have masked: where a secret stands here, only the agent hid it."""
+        kept = ((line, parse_command(line)) for line in self.raw.splitlines())
+        return "\n".join(line for line, found in kept if found is None or found.name != "task.setsecret")
+
+    @property
     def log(self) -> str:
         """The log as people read it: without commands, and without what is masked so far."""
         masked: list[str] = [secret for secret in self.known_secrets if secret]
@@ -217,6 +223,7 @@ class Agent:
     node        the Node that runs main.js
     path        the whole PATH of the step
     variables   of the job, beside and over VARIABLES: public ones by the names that a process sees
+    connection  to Azure DevOps itself; its URL is where the task asks who approved
     wrap        the words that start Node -> the words that are run, to enter another network namespace for instance
     """
 
@@ -226,6 +233,7 @@ class Agent:
     path: str = os.defpath
     home: str = "/"
     variables: Mapping[str, str] = field(default_factory=dict)
+    connection: Endpoint = SYSTEM_CONNECTION
     wrap: Callable[[Sequence[str]], Sequence[str]] = list
 
     @cached_property
@@ -251,7 +259,7 @@ class Agent:
         """All that the task finds."""
         folders = {"PATH": self.path, "HOME": self.home, "AGENT_TEMPDIRECTORY": str(self.temp)}
         found = {**VARIABLES, **folders, **self.variables, **variables, **self.inputs(given)}
-        for endpoint in (SYSTEM_CONNECTION, *endpoints):
+        for endpoint in (self.connection, *endpoints):
             found |= endpoint.environment()
         return found
 
@@ -275,7 +283,7 @@ class Agent:
             stderr=subprocess.STDOUT,
         )
         allowed = self.manifest.get("restrictions", {}).get("settableVariables", {}).get("allowed", ())
-        hidden = [value for endpoint in (SYSTEM_CONNECTION, *endpoints) for value in endpoint.parameters.values()]
+        hidden = [value for endpoint in (self.connection, *endpoints) for value in endpoint.parameters.values()]
         return Running(process=process, allowed=frozenset(allowed), known_secrets=tuple(hidden))
 
     def run(

@@ -47,6 +47,7 @@ if what == "wait":
         sys.exit(130)
     signal.signal(signal.SIGINT, told)
     signal.signal(signal.SIGTERM, told)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     print("waiting")
     time.sleep(60)
 if what == "die":

@@ -294,8 +294,38 @@ def test_a_step_can_be_cancelled_while_it_installs(stage: Stage, stand_in: Path,
         with asked:
             running.cancel()
             ended = running.wait(20)
+            # pip asks in a child of its own, which goes as well.
+            asked.settimeout(20)
+            while asked.recv(4096):
+                pass
     assert (ended.code, ended.result) == (130, "Canceled"), ended
     assert [path for path in (tmp_path / "temp").iterdir() if path.is_dir()] == []
+
+
+MOMENTS_S = [0.05 * step for step in range(1, 13)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_step_can_be_cancelled_at_any_moment(
+    packed: Packed, temp: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    """Whenever the signal comes, before Python, the start or the program listens or after, the step is cancelled."""
+    bin_folder = _python(tmp_path / "bin", "helm", "exec sleep 20")
+    _python(bin_folder, "kubectl", "exec sleep 20")
+    (bin_folder / "python3").symlink_to(Path(sys.executable).resolve())
+    path = f"{bin_folder}:/usr/bin:/bin"
+    agent = Agent(task=packed.task, temp=temp, node=NODE, path=path, home=str(Path.home()), variables=NO_INDEX)
+    # Installs what the others find.
+    agent.run({"command": "plan", "stage": "canary-10", "from": "83", "release": "shop"})
+    for moment_s in MOMENTS_S:
+        running = agent.start({"command": "status", "release": "shop"})
+        time.sleep(moment_s)
+        running.cancel(number)
+        ended = running.wait(30)
+        # Node dies of one that comes before its own first line.
+        assert (ended.code, ended.result) in ((130, "Canceled"), (-number, "Failed")), (moment_s, str(ended))
+        # Python tells of one in its own first moments; no line of ours is in that.
+        assert str(packed.task) not in ended.raw.partition("Traceback")[2], (moment_s, str(ended))
 
 
 def test_nothing_that_a_step_leaves_can_be_read_by_others(stage: Stage, temp: Path) -> None:

@@ -111,6 +111,22 @@ def test_a_folder_that_may_not_be_written_is_an_error_like_any_other(
     assert "##vso[task.logissue type=error]" in said.out + said.err
 
 
+def test_runs_beside_each_other_leave_each_others_secrets_alone(tmp_path: Path) -> None:
+    """Several runs in one temporary folder make, sweep and remove their own folders at once; none loses its own."""
+    write = "\n".join(
+        (
+            "import sys; from helm_canary.keys import keys_in",
+            "for _ in range(250):",
+            "    with keys_in(sys.argv[1]) as made: assert made.write('token', 'x').read_text() == 'x'",
+        )
+    )
+    words = [sys.executable, "-c", write, str(tmp_path)]
+    runs = [subprocess.Popen(words, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    said = [run.communicate(timeout=120)[1] for run in runs]
+    assert [run.returncode for run in runs] == [0] * 4, said
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_secrets_are_written_where_there_are_no_locks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without the locks of POSIX a run keeps its secrets to itself and takes them away; it sweeps nobody else's."""
     monkeypatch.setattr(sys, "platform", "win32")

@@ -286,6 +286,41 @@ def test_no_variable_sends_the_question_elsewhere() -> None:
     assert isinstance(run_of(found, lambda secret: None), AzureRun)
 
 
+def test_the_server_that_is_asked_is_the_connections() -> None:
+    """A variable SYSTEM_COLLECTIONURI, which hides the agent's own, neither answers who approved nor gets the job's token."""
+    given = {"INPUT_COMMAND": "stage", "SYSTEM_STAGENAME": "canary_10", "SYSTEM_COLLECTIONURI": "http://127.0.0.1:9/"}
+    assert handed(given).environment["SYSTEM_COLLECTIONURI"] == SYSTEM_CONNECTION.url
+
+
+TWINS = {
+    "in the pipeline": ({"VSTS_PUBLIC_VARIABLES": ["system.stageName", "SYSTEM_STAGENAME"]}, True),
+    "by a secret": ({"VSTS_PUBLIC_VARIABLES": ["build.buildId"], "VSTS_SECRET_VARIABLES": ["BUILD_BuildId"]}, True),
+    "with a space": ({"VSTS_PUBLIC_VARIABLES": ["system.oidcRequestUri", "system oidcRequestUri"]}, True),
+    "the agent's own, twice": ({"VSTS_PUBLIC_VARIABLES": ["Build.BuildId", "build.buildid"]}, False),
+    "of no meaning here": ({"VSTS_PUBLIC_VARIABLES": ["my.name", "MY_NAME", "build.buildId"]}, False),
+}
+
+
+@pytest.mark.parametrize(("lists", "refused"), TWINS.values(), ids=TWINS)
+def test_a_variable_that_hides_the_agents_own_is_refused(lists: dict[str, list[str]], refused: bool) -> None:
+    """Where two variables are written under one name and it says which run this is, nothing is done."""
+    given = {"INPUT_COMMAND": "status", **{name: json.dumps(names) for name, names in lists.items()}}
+    if refused:
+        with pytest.raises(UsageError, match="written the same"):
+            handed(given)
+    else:
+        assert handed(given).environment["HELM_CANARY_COMMAND"] == "status"
+
+
+@pytest.mark.parametrize("name", ["AZURE_AUTHORITY_HOST", "AZURE_CLIENT_CERTIFICATE_PASSWORD"])
+def test_no_variable_takes_a_connections_secret_elsewhere(name: str) -> None:
+    """With a connection to Azure its own authority gets its secret, whatever a variable says; without one, variables count."""
+    connection = azure("ServicePrincipal", PRINCIPAL | {"serviceprincipalkey": "unused"})
+    given = {"INPUT_COMMAND": "status", name: "https://elsewhere.example.com"}
+    assert name not in handed({**given, "INPUT_AZURESUBSCRIPTION": ID}, connection).environment
+    assert name in handed(given).environment
+
+
 def test_nothing_of_the_agents_own_remains() -> None:
     """No input, connection, secret or secure file of the job is in the program's environment under the agent's names."""
     given = {
@@ -293,7 +328,8 @@ def test_nothing_of_the_agents_own_remains() -> None:
         "Secret_b": "x", "PATH": "/bin", "BUILD_BUILDID": "84",
     }  # fmt: skip
     found = handed(given, azure("ServicePrincipal", PRINCIPAL | {"serviceprincipalkey": "unused"})).environment
-    assert dict(found) == {"PATH": "/bin", "BUILD_BUILDID": "84", "HELM_CANARY_COMMAND": "status"}
+    own = {"SYSTEM_COLLECTIONURI": SYSTEM_CONNECTION.url}
+    assert dict(found) == {"PATH": "/bin", "BUILD_BUILDID": "84", "HELM_CANARY_COMMAND": "status", **own}
 
 
 def test_an_input_that_is_empty_leaves_a_variable() -> None:

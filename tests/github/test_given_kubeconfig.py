@@ -58,6 +58,9 @@ def test_it_is_a_private_file_for_as_long_as_the_command_runs(given: str, tmp_pa
         ("c4n4ry", {}, "holds no kubeconfig"),
         ("users: 3", {}, "holds no kubeconfig"),
         ("{c4n4ry: [", {}, "holds no kubeconfig"),
+        # What only looks like a date, and more brackets than Python goes into.
+        (f"{PLAIN}c4n4ry: 2024-13-45\n", {}, "holds no kubeconfig"),
+        ("[" * 3000, {}, "holds no kubeconfig"),
         (PLAIN, {"kubeconfig": "/tmp/config"}, "together with"),
     ],
 )  # fmt: skip

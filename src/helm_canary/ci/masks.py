@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from helm_canary.ci.platform import Laptop, Platform
+from helm_canary.report import to_json
 
 # A CI refuses to mask, or masks half of the log, when the text is as short as a word.
 SHORTEST = 8
@@ -25,10 +26,11 @@ class Masks:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, secret: str) -> None:
-        """Mask a secret, line by line, and as base64 as it goes into headers."""
+        """Mask a secret, line by line, as it stands in JSON, and as base64 as it goes into headers."""
         lines = [line.strip() for line in secret.splitlines()]
+        escaped = [to_json(line)[1:-1] for line in lines]
         encoded = base64.b64encode(secret.encode(errors="replace")).decode()
-        for text in (*lines, encoded):
+        for text in (*lines, *escaped, encoded):
             if len(text) < SHORTEST or text.startswith("-----"):
                 continue
             with self._lock:
