@@ -234,7 +234,7 @@ FAULTS: dict[str, tuple[str, str, str]] = {
     "no-kubernetes-role": (
         "The identity has credentials for {cluster} and lacks rights inside it.",
         "Fetching credentials is one role (it has that one); what it may do with objects is another, in Kubernetes.",
-        ("Apply docs/rights/release.yaml in the namespace and bind it to the identity's object id, or to its group's. "
+        ("Apply docs/rights/release.yaml in the namespace, with a RoleBinding to the identity's object id, or its group's. "
         "Azure's role `RBAC Writer` does not do: it has nothing of Istio's objects."),
     ),
     "token-refused": (
