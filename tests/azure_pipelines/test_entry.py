@@ -302,7 +302,7 @@ def test_a_step_can_be_cancelled_while_it_installs(stage: Stage, stand_in: Path,
     assert [path for path in (tmp_path / "temp").iterdir() if path.is_dir()] == []
 
 
-MOMENTS_S = [0.05 * step for step in range(1, 13)]
+MOMENTS_S = [0.07 * step for step in range(1, 9)]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -43,7 +43,10 @@ def _walk(service: Service, traffic: Traffic, back_from: tuple[int, ...]) -> lis
     return [made for made in traffic.report() if made.name != APART]
 
 
-@pytest.mark.parametrize("back_from", [(2, 4, 5), pytest.param((3, 6), marks=pytest.mark.matrix)])
+MATRIX = [pytest.param(stages, marks=pytest.mark.matrix) for stages in ((2, 4, 5), (3, 6))]
+
+
+@pytest.mark.parametrize("back_from", [(), *MATRIX])
 def test_the_plain_commands_lose_requests(lab: Lab, ledger: Ledger, back_from: tuple[int, ...]) -> None:
     """The eight plain commands lose requests where weight comes before pods, or this harness could not see a loss."""
 
