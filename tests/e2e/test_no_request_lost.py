@@ -140,6 +140,7 @@ def two_gateways(cluster: Cluster) -> Iterator[Cluster]:
     cluster.scale_gateways(2)
 
 
+@pytest.mark.matrix
 def test_a_gateway_that_starts_in_mid_move(lab: Lab, ledger: Ledger, two_gateways: Cluster) -> None:
     """A third gateway that starts during a stage and during a rollback is waited for, proven, and loses nothing."""
     cluster, conditions = two_gateways, "a third gateway starts in mid-move"
