@@ -38,7 +38,7 @@ from helm_canary.ci.publish import publish
 from helm_canary.errors import CanaryError, CancelledError, RefusedError
 from helm_canary.keys import locked_folder, write_secret
 from helm_canary.options import COMMAND_VARIABLE, RENDERING
-from helm_canary.process import PASSED_ON
+from helm_canary.process import PASSED_ON, send
 from helm_canary.report import error_text, harmless, nothing_known
 
 CHART = "HELM_CANARY_CHART"
@@ -217,18 +217,10 @@ def _run(words: Sequence[str], environment: Mapping[str, str]) -> subprocess.Com
         try:
             said, _ = child.communicate()
         except BaseException:
-            _end_whole(child)
+            # With its own children: pip works in one.
+            send(child, at_once=True)
             raise
     return subprocess.CompletedProcess(words, child.returncode, said)
-
-
-def _end_whole(child: subprocess.Popen[str]) -> None:
-    """An installer and its own children: pip works in one."""
-    if WINDOWS:
-        child.kill()
-    else:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
 
 
 def _not_installed(means: str, said: str = "") -> RefusedError:

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import IO
+from typing import IO, Any
 
 from helm_canary.errors import (
     UNAUTHORIZED,
@@ -228,7 +228,7 @@ class Processes:
         """SIGTERM to whatever runs, without waiting."""
         with self._lock:
             for process in self._running:
-                _send(process)
+                send(process)
 
     def end_all(self) -> None:
         """End whatever still runs: SIGTERM first, so that helm can mark its revision, then SIGKILL."""
@@ -240,18 +240,18 @@ class Processes:
     @staticmethod
     def _end(process: subprocess.Popen[bytes]) -> None:
         for at_once in (False, True):
-            if not _send(process, at_once=at_once):
+            if not send(process, at_once=at_once):
                 return
             try:
                 process.wait(GRACE_S)
             except subprocess.TimeoutExpired:
                 continue
             # Its own children may have stayed behind: credential plugins, a shell's command.
-            _send(process, at_once=True)
+            send(process, at_once=True)
             return
 
 
-def _send(process: subprocess.Popen[bytes], *, at_once: bool = False) -> bool:
+def send(process: subprocess.Popen[Any], *, at_once: bool = False) -> bool:
     """SIGTERM, or SIGKILL, to a process and its children; Windows ends the process alone. Whether it was still there."""
     try:
         if sys.platform == "win32":

@@ -118,6 +118,7 @@ def turned_down(**more: Any) -> Point:
             run, program = brought_to(stage - 1, rejected_as=left, **more)
             run.reject(f"stage_{stage}")
             assert run.results[f"stage_{stage}"] is left
+            assert f"stage_{stage + 1}" not in run.waiting()
             found.append((run, program))
     return found
 
