@@ -5,7 +5,7 @@
 //	SLOW_MS         a request takes (5); ?sleep=MS too  READY_PATH      what probes ask for; without it kube-probe is known
 //	ERROR_PERCENT   of requests answered 503 (0)        CRASH_AFTER_MS  it ends itself with 1 so long after its start
 //	ADDR            where it listens (:9080)            GRACEFUL=1      SIGTERM lets requests in flight finish first
-//	SAY             a text for its log, at its start
+//	SAY             a text for its log, at its start    args: job [N]   no server: it takes N seconds and ends well
 //
 // Without GRACEFUL a SIGTERM ends it at once and cuts what is in flight: that is what most services do, and what a
 // release has to be safe against.
@@ -43,6 +43,15 @@ func main() {
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
 	if len(os.Args) > 1 && os.Args[1] == "pause" { // the pod's sandbox
 		<-stop
+		return
+	}
+	if len(os.Args) > 1 && os.Args[1] == "job" { // what a Job or an init container does: it takes a while, and ends well
+		seconds := 0
+		if len(os.Args) > 2 {
+			seconds = number(os.Args[2], 0)
+		}
+		fmt.Printf("job of %d s\n", seconds)
+		time.Sleep(time.Duration(seconds) * time.Second)
 		return
 	}
 	version, _ := os.ReadFile("/version")
