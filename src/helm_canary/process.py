@@ -6,6 +6,7 @@ import contextlib
 import errno
 import math
 import os
+import queue
 import re
 import shlex
 import signal
@@ -35,6 +36,7 @@ UNKNOWN_KIND = "the server doesn't have a resource type"
 # To end helm, say where the traffic is and release the Lease. A CI gives a cancelled step little more than five seconds in all.
 AFTER_INTERRUPT_S = 4.0
 LEAST_S = 0.3
+LOOK_S = 0.1
 OUTPUT_LINES_SHOWN = 20
 # What helm, kubectl and the credential plugins of a kubeconfig need; everything else, secrets above all, stays here.
 PASSED_ON = (
@@ -208,6 +210,29 @@ class Processes:
                 self._starting = False
         return process
 
+    @contextlib.contextmanager
+    def beside(
+        self, arguments: Sequence[str], sign: re.Pattern[str], *, timeout_s: float = 10.0
+    ) -> Iterator[re.Match[str]]:
+        """Run until the block ends; what it gets is the first line of output that matches, which means that it is ready.
+
+        Raises ToolMissingError, ToolError where it ends before such a line, ToolTimeoutError where none comes in time.
+        """
+        timeout_s = min(timeout_s, max(self._until - time.monotonic(), LEAST_S))
+        process = self._start(arguments, "")
+        streams = _Streams(process)
+        try:
+            self._raise_if_cancelled()
+            found = streams.wait_for(sign, timeout_s)
+            if found is None:
+                raise _not_ready(arguments, process.poll(), streams.stderr(), timeout_s)
+            yield found
+        finally:
+            self._end(process)
+            streams.close()
+            with self._lock:
+                self._running.discard(process)
+
     def cancel(self, error: CanaryError) -> None:
         """For a signal handler: ask all to end, without waiting, and raise this.
 
@@ -251,6 +276,52 @@ class Processes:
             return
 
 
+class _Streams:
+    """Reads both outputs of a process as they come, so that it never waits for a reader."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._errors: list[str] = []
+        readers = ((process.stdout, self._lines.put), (process.stderr, self._errors.append))
+        self._threads = [threading.Thread(target=_read_lines, args=reader, daemon=True) for reader in readers]
+        for thread in self._threads:
+            thread.start()
+
+    def wait_for(self, sign: re.Pattern[str], timeout_s: float) -> re.Match[str] | None:
+        """The first line of the output that matches; None where the process ends before, or the time does."""
+        until = time.monotonic() + timeout_s
+        while True:
+            reads, left = self._threads[0].is_alive(), until - time.monotonic()
+            try:
+                line = self._lines.get(timeout=max(min(LOOK_S, left), 0.0))
+            except queue.Empty:
+                if reads and left > 0:
+                    continue
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(LEAST_S)
+                return None
+            if found := sign.search(line):
+                return found
+
+    def stderr(self) -> str:
+        """Whole, of a process that has ended."""
+        self._threads[1].join(LEAST_S)
+        return "".join(self._errors)
+
+    def close(self) -> None:
+        """Of a process that has ended."""
+        for thread in self._threads:
+            thread.join(GRACE_S)
+        if not any(thread.is_alive() for thread in self._threads):
+            _close_pipes(self._process)
+
+
+def _read_lines(stream: IO[bytes], keep: Callable[[str], None]) -> None:
+    for line in stream:
+        keep(line.decode(errors="replace"))
+
+
 def send(process: subprocess.Popen[Any], *, at_once: bool = False) -> bool:
     """SIGTERM, or SIGKILL, to a process and its children; Windows ends the process alone. Whether it was still there."""
     try:
@@ -283,6 +354,17 @@ def _close_pipes(process: subprocess.Popen[bytes]) -> None:
         if stream is not None:
             with contextlib.suppress(OSError):
                 stream.close()
+
+
+def _not_ready(arguments: Sequence[str], code: int | None, stderr: str, timeout_s: float) -> ToolError:
+    """Why a process that was to run beside gave no sign: it ended, with this code, or it did not come so far in time."""
+    if code is not None:
+        return tool_error(arguments, Completed(code=code, stdout="", stderr=stderr))
+    return ToolTimeoutError(
+        f"`{_short(arguments)}` was not ready within {timeout_s:.3g} s.",
+        "The API server is slow, or the node cannot be reached.",
+        "Try the command by hand; then run the same command again.",
+    )
 
 
 def _not_started(program: str, error: OSError) -> ToolMissingError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -291,6 +292,57 @@ def test_an_interrupt_ends_what_runs_and_leaves_little_time(processes: Processes
     thread.join()
     with pytest.raises(ToolTimeoutError, match=r"within [34](\.\d+)? s"):
         processes.run(script("import time; time.sleep(60)"))
+
+
+READY = re.compile(r"ready at (\d+)")
+RUNS_BESIDE = "import os, sys, time; print('hello'); print('ready at', os.getpid(), flush=True); "
+
+
+def test_a_process_that_runs_beside_is_ready_by_its_sign_and_ends_with_the_block(processes: Processes) -> None:
+    """What the sign says is handed on, the process lives as long as the block, and a failure of the block ends it too."""
+    with processes.beside(script(RUNS_BESIDE + "time.sleep(60)"), READY) as found:
+        assert alive(int(found[1]))
+    assert ends(int(found[1]))
+    with pytest.raises(KeyError), processes.beside(script(RUNS_BESIDE + "time.sleep(60)"), READY) as found:
+        raise KeyError
+    assert ends(int(found[1]))
+    assert not processes._running
+
+
+def test_a_process_that_runs_beside_never_waits_for_a_reader(processes: Processes) -> None:
+    """More than a pipe holds, after its sign, on both streams."""
+    text = "[print(8_000 * 'x', file=stream) for stream in (sys.stdout, sys.stderr) for _ in range(1000)]"
+    with processes.beside(script(RUNS_BESIDE + text), READY) as found:
+        assert ends(int(found[1]))
+
+
+def test_a_process_that_ends_before_its_sign_says_why(processes: Processes) -> None:
+    """The error is the one of any command that fails, with the tool's own last lines."""
+    with (
+        pytest.raises(ToolError, match="exit code 3") as told,
+        processes.beside(
+            script("import sys; print('no'); print('it is forbidden', file=sys.stderr); sys.exit(3)"), READY
+        ),
+    ):
+        pass
+    assert told.value.details == ("it is forbidden",)
+
+
+def test_a_process_without_its_sign_is_ended_in_time(processes: Processes, tmp_path: Path) -> None:
+    """It does not hold the command up, and nothing of it stays."""
+    note = tmp_path / "pid"
+    text = f"import os, pathlib, time; pathlib.Path({str(note)!r}).write_text(str(os.getpid())); time.sleep(60)"
+    beside = processes.beside(script(text), READY, timeout_s=0.5)
+    with pytest.raises(ToolTimeoutError, match=r"not ready within 0\.5 s"), beside:
+        pass
+    assert ends(int(note.read_text()))
+
+
+def test_a_cancel_ends_what_runs_beside(processes: Processes) -> None:
+    """As it ends all other children."""
+    with processes.beside(script(RUNS_BESIDE + "time.sleep(60)"), READY) as found:
+        processes.ask_to_end()
+        assert ends(int(found[1]))
 
 
 def test_a_signal_at_the_terminal_does_not_reach_the_child() -> None:
