@@ -50,6 +50,16 @@ class Revision:
         """A Helm works on it, or died over it."""
         return self.status.startswith("pending")
 
+    def tag(self, track: Track) -> str:
+        """The tag that a track was given, by the values or by the chart's own; empty where there is none."""
+        for values in (self.values, self.chart.get("values")):
+            found: Any = values
+            for key in (f"{track.value}Deployment", "image", "tag"):
+                found = found.get(key) if isinstance(found, Mapping) else None
+            if found is not None:
+                return str(found)
+        return ""
+
     @property
     def has_subcharts(self) -> bool:
         return bool((self.chart.get("metadata") or {}).get("dependencies"))

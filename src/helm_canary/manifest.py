@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, TypeAlias, cast
 
@@ -122,7 +122,8 @@ class Shape:
     """Which objects of a chart carry the release.
 
     host is the DestinationRule's, fully qualified; `labels` are each subset's labels, `container` the index of the container
-    that has the tag; `gateways` are `namespace/name` or `mesh`.
+    that has the tag, `around` what its image has before and after the tag (`v84-alpine`); `gateways` are `namespace/name` or
+    `mesh`.
     """
 
     production: str
@@ -138,6 +139,7 @@ class Shape:
     gateways: tuple[str, ...]
     hosts: tuple[str, ...]
     container: int = 0
+    around: tuple[str, str] = ("", "")
 
     def deployment(self, track: Track) -> str:
         return self.production if track is Track.PRODUCTION else self.canary
@@ -151,7 +153,7 @@ class Shape:
         return frozenset(key for key, _ in (*self.labels, *self.canary_labels))
 
 
-def _misfit(what: str, hint: str) -> RefusedError:
+def misfit(what: str, hint: str) -> RefusedError:
     return RefusedError(
         f"The chart does not fit: {what}.",
         "A canary release needs two Deployments, a Service, a DestinationRule with the subsets `production` and `canary`, and a "
@@ -167,7 +169,7 @@ def find_shape(objects: Iterable[Object], namespace: str) -> Shape:
     host = full_host(str(rule["spec"].get("host", "")), namespace)
     deployments = {track: _deployment(objects, track, subsets[track]) for track in Track}
     if deployments[Track.PRODUCTION] is deployments[Track.CANARY]:
-        raise _misfit("one Deployment carries the labels of both subsets", "Give the canary a Deployment of its own.")
+        raise misfit("one Deployment carries the labels of both subsets", "Give the canary a Deployment of its own.")
     service = _service(objects, host, namespace)
     route = _virtual_service(objects, host, namespace)
     return Shape(
@@ -217,7 +219,7 @@ def _rule(objects: list[Object]) -> tuple[Object, dict[Track, dict[str, str]]]:
         subsets = {entry.get("name"): entry.get("labels") or {} for entry in rule["spec"].get("subsets") or []}
         if {"production", "canary"} <= subsets.keys():
             return rule, {track: {k: str(v) for k, v in subsets[track.value].items()} for track in Track}
-    raise _misfit(
+    raise misfit(
         "no DestinationRule has the subsets `production` and `canary`",
         "Add the two subsets, by the label that tells the Deployments apart, or see charts/productpage.",
     )
@@ -227,7 +229,7 @@ def _deployment(objects: list[Object], track: Track, labels: Mapping[str, str]) 
     fitting = [thing for thing in _of_kind(objects, "Deployment") if labels.items() <= _pod_labels(thing).items()]
     if len(fitting) != 1:
         shown = ", ".join(f"{key}={value}" for key, value in labels.items())
-        raise _misfit(
+        raise misfit(
             f"{len(fitting)} Deployments have the pod labels of the subset `{track.value}` ({shown})",
             f"Exactly one Deployment must carry them: its pods are the {track.value} track.",
         )
@@ -243,7 +245,7 @@ def _service(objects: list[Object], host: str, namespace: str) -> Object:
     for service in _of_kind(objects, "Service"):
         if full_host(_name(service), namespace) == host:
             return service
-    raise _misfit(f"no Service has the DestinationRule's host {host}", "Render the Service in the same chart.")
+    raise misfit(f"no Service has the DestinationRule's host {host}", "Render the Service in the same chart.")
 
 
 def _port(service: Object) -> int:
@@ -262,7 +264,7 @@ def _virtual_service(objects: list[Object], host: str, namespace: str) -> Object
     for route in _of_kind(objects, "VirtualService"):
         if weighted_routes(route, host, namespace):
             return route
-    raise _misfit(
+    raise misfit(
         f"no VirtualService sends to both subsets of {host}",
         "Its http route needs both destinations with their weights, also the one with weight 0.",
     )
@@ -285,7 +287,7 @@ def weighted_routes(route: Object, host: str, namespace: str) -> list[dict[str, 
 
 def _weight(value: Any) -> int:
     if not isinstance(value, int):
-        raise _misfit(f"a weight of the VirtualService is {value!r}", "It must be a whole number; see `helm template`.")
+        raise misfit(f"a weight of the VirtualService is {value!r}", "It must be a whole number; see `helm template`.")
     return value
 
 
@@ -297,9 +299,7 @@ def template_of(objects: Iterable[Object], shape: Shape, track: Track) -> Object
     for thing in _of_kind(objects, "Deployment"):
         if _name(thing) == shape.deployment(track):
             return without_track_labels(thing["spec"].get("template") or {}, shape)
-    raise _misfit(
-        f"the Deployment {shape.deployment(track)} is not rendered", "Render both Deployments at every stage."
-    )
+    raise misfit(f"the Deployment {shape.deployment(track)} is not rendered", "Render both Deployments at every stage.")
 
 
 def without_track_labels(template: Object, shape: Shape) -> Object:
@@ -314,31 +314,67 @@ def canonical(template: Object) -> str:
     return json.dumps(template, sort_keys=True, separators=(",", ":"))
 
 
-def tag_of(template: Object, container: int) -> str:
-    """The tag of the image of that container; an image named by digest alone has its digest for a tag."""
+def tag_of(template: Object, shape: Shape) -> str:
+    """The tag of the version that a pod template runs: that of its image, without what the chart writes around it.
+
+    An image named by digest alone has its digest for a tag.
+    """
     containers = template["spec"]["containers"]
-    image = str(containers[min(container, len(containers) - 1)].get("image", ""))
-    name, _, digest = image.partition("@")
-    tag = name.rsplit("/", 1)[-1].partition(":")[2]
-    return tag or digest or "latest"
+    image = str(containers[min(shape.container, len(containers) - 1)].get("image", ""))
+    tag, (before, after) = image_tag(image), shape.around
+    if tag.startswith(before) and tag.endswith(after) and len(tag) > len(before) + len(after):
+        tag = tag[len(before) : len(tag) - len(after)]
+    return tag or image_digest(image) or "latest"
 
 
-def find_container(template: Object, tag: str) -> int:
-    """The index of the container whose image was rendered with this tag. Raises RefusedError when none was."""
-    for index, container in enumerate((template.get("spec") or {}).get("containers") or []):
-        if str(container.get("image", "")).endswith(f":{tag}"):
-            return index
-    raise _misfit(
-        f"no container's image ends in the tag {tag} that was set",
-        "The image must be rendered from productionDeployment.image.tag and canaryDeployment.image.tag.",
-    )
+def image_tag(image: str) -> str:
+    """A registry's port is no tag, and neither is a digest."""
+    return image.partition("@")[0].rsplit("/", 1)[-1].partition(":")[2]
 
 
-def version_of(production: Object, canary: Object | None, container: int) -> Version:
+def image_digest(image: str) -> str:
+    return image.partition("@")[2]
+
+
+def holds_tag(image: str, tag: str) -> bool:
+    """Whether an image's own tag has this one in it as a whole: `v84-alpine` has 84, `841` has not."""
+    return _place(image_tag(image), tag) is not None
+
+
+def _place(text: str, tag: str) -> int | None:
+    """Where a text has the tag last, not as a part of a longer number or word."""
+    if not tag:
+        return None
+    left, right = (r"\d" if char.isdigit() else r"[A-Za-z]" for char in (tag[0], tag[-1]))
+    found = [one.start() for one in re.finditer(rf"(?<!{left})(?={re.escape(tag)}(?!{right}))", text)]
+    return found[-1] if found else None
+
+
+def find_container(template: Object, tag: str) -> int | None:
+    """The index of the container whose image has this tag: as it is, or else with something around it."""
+    containers = (template.get("spec") or {}).get("containers") or []
+    images = [str(container.get("image", "")) for container in containers]
+    exact = (index for index, image in enumerate(images) if tag and image_tag(image) == tag)
+    within = (index for index, image in enumerate(images) if holds_tag(image, tag))
+    return next(exact, next(within, None))
+
+
+def locate_tag(shape: Shape, template: Object, tag: str, container: int | None = None) -> Shape:
+    """The shape with the place of the tag in this pod template, which was made for the tag."""
+    container = find_container(template, tag) if container is None else container
+    if container is None:
+        return shape
+    text = image_tag(str(template["spec"]["containers"][container].get("image", "")))
+    at = _place(text, tag)
+    around = ("", "") if at is None else (text[:at], text[at + len(tag) :])
+    return replace(shape, container=container, around=around)
+
+
+def version_of(production: Object, canary: Object | None, tag: str) -> Version:
     """The version that these pod templates make. The digest is that of production's: there every version ends."""
     text = canonical(production)
     return Version(
-        tag=tag_of(production, container),
+        tag=tag,
         digest=hashlib.sha256(text.encode()).hexdigest()[:16],
         production=text,
         canary=text if canary is None else canonical(canary),

@@ -24,6 +24,7 @@ from helm_canary.manifest import (
     Object,
     Shape,
     canonical,
+    holds_tag,
     parse_objects,
     reference,
     tag_of,
@@ -127,7 +128,7 @@ def _earlier_versions(stored: Stored, live: Live, shape: Shape) -> Iterator[Vers
         template = without_track_labels(item["spec"]["template"], shape)
         template["metadata"].get("labels", {}).pop("pod-template-hash", None)
         template["metadata"].pop("creationTimestamp", None)
-        yield version_of(template, None, shape.container)
+        yield version_of(template, None, tag_of(template, shape))
 
 
 def _turn(item: Mapping[str, Any]) -> int:
@@ -149,9 +150,18 @@ def written_version(revision: Revision, shape: Shape, track: Track = Track.PRODU
         return None
     production = template_of(objects, shape, Track.PRODUCTION)
     canary = template_of(objects, shape, Track.CANARY)
-    if tag_of(production, shape.container) == tag_of(canary, shape.container):
-        return version_of(production, canary, shape.container)
-    return version_of(production if track is Track.PRODUCTION else canary, None, shape.container)
+    tags = {Track.PRODUCTION: _written_tag(revision, production, shape, Track.PRODUCTION)}
+    tags[Track.CANARY] = _written_tag(revision, canary, shape, Track.CANARY)
+    if tags[Track.PRODUCTION] == tags[Track.CANARY]:
+        return version_of(production, canary, tags[track])
+    return version_of(production if track is Track.PRODUCTION else canary, None, tags[track])
+
+
+def _written_tag(revision: Revision, template: Object, shape: Shape, track: Track) -> str:
+    """The tag that was asked for, where the image has it: a chart may write more around it today than it did then."""
+    asked, containers = revision.tag(track), template["spec"]["containers"]
+    image = str(containers[min(shape.container, len(containers) - 1)].get("image", ""))
+    return asked if holds_tag(image, asked) else tag_of(template, shape)
 
 
 def _written_replicas(revision: Revision | None, shape: Shape) -> int | None:
@@ -213,7 +223,7 @@ def _unknown_version(deployment: Mapping[str, Any], shape: Shape) -> Version:
     template["metadata"].pop("creationTimestamp", None)
     text = canonical(template)
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return Version(tag=tag_of(template, shape.container), digest=digest, production=text, canary=text)
+    return Version(tag=tag_of(template, shape), digest=digest, production=text, canary=text)
 
 
 def _edit(

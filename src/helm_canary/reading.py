@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,8 @@ from helm_canary.holding import Holding
 from helm_canary.manifest import (
     Object,
     Shape,
-    find_container,
     find_shape,
+    locate_tag,
     parse_objects,
     template_of,
 )
@@ -147,10 +147,7 @@ class Reading:
             )
         objects = parse_objects(revision.manifest)
         shape = find_shape(objects, self.options.namespace)
-        tags = revision.values.get("productionDeployment") or {}
-        tag = str((tags.get("image") or {}).get("tag", ""))
-        if tag:
-            shape = replace(shape, container=_container(objects, shape, tag))
+        shape = locate_tag(shape, template_of(objects, shape, Track.PRODUCTION), revision.tag(Track.PRODUCTION))
         if self.goes_back:
             self.render_what_is_stored(stored)
         self._adopt_shape(shape, live, objects)
@@ -316,10 +313,3 @@ def _needs_chart(revision: Revision, made: Provenance, given: str) -> RefusedErr
         "A rollback renders the chart that the release was made with, and in the cluster that one is not whole.",
         f"Check {made.chart or 'that chart'}{where} out, with its subcharts, and give it with --chart.",
     )
-
-
-def _container(objects: Sequence[Object], shape: Shape, tag: str) -> int:
-    try:
-        return find_container(template_of(objects, shape, Track.PRODUCTION), tag)
-    except RefusedError:
-        return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from helm_canary.core.model import Track, Upgrade, Version
 from helm_canary.errors import RefusedError
@@ -15,6 +15,8 @@ from helm_canary.manifest import (
     Shape,
     find_container,
     find_shape,
+    locate_tag,
+    misfit,
     parse_objects,
     reference,
     template_of,
@@ -39,14 +41,19 @@ def read_rendered(manifest: str, tag: str, namespace: str) -> Rendered:
     objects = parse_objects(manifest)
     shape = find_shape(objects, namespace)
     templates = {track: template_of(objects, shape, track) for track in Track}
-    shape = replace(shape, container=find_container(templates[Track.PRODUCTION], tag))
-    find_container(templates[Track.CANARY], tag)
+    for track in Track:
+        if find_container(templates[track], tag) is None:
+            raise misfit(
+                f"no container's image has the tag {tag} that was set",
+                "The image must be rendered from productionDeployment.image.tag and canaryDeployment.image.tag.",
+            )
+    shape = locate_tag(shape, templates[Track.PRODUCTION], tag)
     _check_values_are_taken(objects, shape)
     production = next(t for t in objects if reference(t) == f"Deployment/{shape.production}")
     return Rendered(
         objects=tuple(objects),
         shape=shape,
-        version=version_of(templates[Track.PRODUCTION], templates[Track.CANARY], shape.container),
+        version=version_of(templates[Track.PRODUCTION], templates[Track.CANARY], tag),
         replica_count=int(production["spec"].get("replicas", 1)),
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from helm_canary.cluster import Live
@@ -13,8 +12,8 @@ from helm_canary.helm import Revision
 from helm_canary.manifest import (
     Object,
     Shape,
-    find_container,
     find_shape,
+    locate_tag,
     parse_objects,
     tag_of,
     template_of,
@@ -58,15 +57,16 @@ def objects(name: str) -> list[Object]:
 
 def shape(name: str = "steady.yaml", tag: str = "83") -> Shape:
     found = find_shape(objects(name), NAMESPACE)
-    return replace(found, container=find_container(template_of(objects(name), found, Track.PRODUCTION), tag))
+    return locate_tag(found, template_of(objects(name), found, Track.PRODUCTION), tag)
 
 
 def rendered(name: str, track: Track) -> Version:
     """The version that a manifest gives to a track; of both tracks' templates where they have one tag."""
     found = {each: template_of(objects(name), shape(), each) for each in Track}
-    if tag_of(found[Track.PRODUCTION], 0) == tag_of(found[Track.CANARY], 0):
-        return version_of(found[Track.PRODUCTION], found[Track.CANARY], 0)
-    return version_of(found[track], None, 0)
+    tags = {each: tag_of(found[each], shape()) for each in Track}
+    if tags[Track.PRODUCTION] == tags[Track.CANARY]:
+        return version_of(found[Track.PRODUCTION], found[Track.CANARY], tags[track])
+    return version_of(found[track], None, tags[track])
 
 
 def changed(version: Version, changes: Mapping[str, Any]) -> Version:
@@ -81,7 +81,7 @@ def changed(version: Version, changes: Mapping[str, Any]) -> Version:
             del here[last]
         else:
             here[last] = value
-    return version_of(template, None, 0)
+    return version_of(template, None, tag_of(template, shape()))
 
 
 def revision(

@@ -19,6 +19,7 @@ from helm_canary.manifest import (
     full_host,
     gateways_of,
     is_http,
+    locate_tag,
     parse_objects,
     tag_of,
     template_of,
@@ -250,21 +251,59 @@ IMAGES = [
 ]  # fmt: skip
 
 
+def running(*images: str) -> Object:
+    return {"spec": {"containers": [{"image": image} for image in images]}}
+
+
 @pytest.mark.parametrize(("image", "tag"), IMAGES)
 def test_the_tag_of_an_image(image: str, tag: str) -> None:
     """A registry's port is no tag; an image named by its digest alone has that."""
-    assert tag_of({"spec": {"containers": [{"image": image}]}}, 0) == tag
+    assert tag_of(running(image), shape()) == tag
+
+
+# The tag that was asked for, an image that was rendered for it -> what the chart writes around; None: it does not have the tag.
+AROUND: list[tuple[str, str, tuple[str, str] | None]] = [
+    ("84", "app:84", ("", "")), ("84", "app:84@sha256:ab84", ("", "")), ("84", "app:v84", ("v", "")),
+    ("84", "app:84-alpine", ("", "-alpine")), ("84", "registry:5000/app:84", ("", "")),
+    ("84", "r:84/app:v84-3.19", ("v", "-3.19")), ("84", "app:1.0.84", ("1.0.", "")), ("84", "app:84-84", ("84-", "")), ("84", "app:84alpine", ("", "alpine")),
+    ("v1.2.3", "app:v1.2.3-slim", ("", "-slim")), ("a1b2", "app:git-a1b2", ("git-", "")), ("1.10", "app:1.10_x", ("", "_x")),
+    ("84", "app:841", None), ("84", "app:184", None), ("84", "app84", None), ("84", "app-84:1", None), ("84", "r:84/app", None),
+    ("84", "app@sha256:84", None), ("rc", "app:rca", None), ("1.2", "app:1x2", None), ("84", "app", None), ("84", "", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("tag", "image", "around"), AROUND)
+def test_the_tag_is_found_within_an_images_tag(tag: str, image: str, around: tuple[str, str] | None) -> None:
+    """As a whole number or word, with anything around it; a repository, a port and a digest have none."""
+    assert find_container(running(image), tag) == (None if around is None else 0)
+    assert locate_tag(replace(shape(), container=0), running(image), tag).around == (around or ("", ""))
+
+
+OTHERS = [
+    ("app:v84-alpine", "app:v83-alpine", "83"), ("app:v84-alpine", "app:v83-slim", "v83-slim"), ("app:v84", "app:v", "v"),
+    ("app:84-alpine@sha256:ab", "app:83-alpine@sha256:cd", "83"), ("app:v84", "app@sha256:cd", "sha256:cd"),
+    ("app:v84", "app", "latest"), ("app:84", "app:v83", "v83"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rendered_for_84", "live", "tag"), OTHERS)
+def test_another_versions_tag_is_what_a_person_asked_for(rendered_for_84: str, live: str, tag: str) -> None:
+    """What this chart writes around a tag is taken off another image; one that another chart made has its own whole tag."""
+    here = locate_tag(shape(), running(rendered_for_84), "84")
+
+    assert tag_of(running(live), here) == tag
 
 
 def test_the_container_is_the_one_whose_tag_was_set() -> None:
-    """A sidecar in front does not make its tag the version's."""
-    template: Object = {"spec": {"containers": [{"image": "proxy:1.26"}, {"image": "page:84"}]}}
+    """A sidecar in front does not make its tag the version's, even where it has the same number in it."""
+    template = running("proxy:1.84", "page:84")
 
     assert find_container(template, "84") == 1
+    assert find_container(running("proxy:1.26", "page:v84"), "84") == 1
     odd: Object
     for odd in (template, {}, {"spec": None}, {"spec": {"containers": [{}]}}):
-        with pytest.raises(RefusedError, match="no container's image ends in the tag 4"):
-            find_container(odd, "4")
+        assert find_container(odd, "4") is None
+        assert locate_tag(shape(), odd, "4") == shape()
 
 
 def test_weights_of_every_route_are_read() -> None:
@@ -293,9 +332,9 @@ def test_a_version_is_its_template_without_the_tracks_labels() -> None:
     assert json.loads(production.production)["metadata"]["labels"] == {"app": "productpage", "release": "productpage"}
     template = json.loads(production.production)
     template["spec"]["containers"][0]["env"][0]["value"] = "2"
-    assert version_of(template, None, 0) != production
-    assert version_of(template, None, 0).tag == production.tag == canary.tag == "83"
-    assert version_of(json.loads(production.production), None, 0) == production
+    assert version_of(template, None, "83") != production
+    assert production.tag == canary.tag == "83"
+    assert version_of(json.loads(production.production), None, "83") == production
 
 
 def test_a_templates_text_does_not_depend_on_the_order_of_its_keys() -> None:

@@ -51,7 +51,7 @@ def a_version(chance: random.Random) -> Version:
     template: dict[str, Any] = {"metadata": metadata, "spec": spec}
     other = copy.deepcopy(template)
     other["metadata"]["annotations"]["track"] = chance.choice(TEXTS)
-    return version_of(template, chance.choice((None, template, other)), 0)
+    return version_of(template, chance.choice((None, template, other)), "83")
 
 
 def a_record(chance: random.Random) -> Record:
