@@ -268,7 +268,8 @@ class Reading:
         namespace = self.options.namespace
         live, would = self.cluster.dry_run(as_helm_applies(objects, self.options.release, namespace))
         written = parse_objects(stored.newest.manifest) if stored.newest else ()
-        return compare(live, would, written, objects)
+        seen = self.facts.live.items if self.facts else ()
+        return compare(live, would, written, objects, seen)
 
     def in_force(self, asked: Split | None) -> tuple[dict[str, str], str]:
         """Per gateway pod the weights it has, and how good a proof of `asked` that is."""
