@@ -45,11 +45,12 @@ def observe(
     foreign_routes: Sequence[Mapping[str, Any]] = (),
     rendered: Sequence[Object] = (),
     weights: Sequence[int] = DEFAULT_WEIGHTS,
+    gateways: Mapping[str, Mapping[str, Any] | None] | None = None,
 ) -> Observed:
     """The facts for the planner. `endpoints`: per track the fewest healthy ones that any readable gateway proxy lists.
 
     `rendered`: what the chart would install, whose Service is judged where there is none yet. `weights`: those that a release
-    without a record is taken to have.
+    without a record is taken to have. `gateways`: those that the VirtualService names, see `obstacles`.
     """
     newest = stored.newest
     record = from_values(dict(newest.values)) if newest else None
@@ -80,7 +81,7 @@ def observe(
         hpa=_has_autoscaler(live, shape),
         record=record,
         edits=(*edits, *(canary_edits if canary.replicas else ()), *_route_edits(newest, route, asked, shape)),
-        obstacles=tuple(obstacles(routes, service, shape)),
+        obstacles=tuple(obstacles(routes, service, shape, gateways)),
         shared=shared,
     )
 

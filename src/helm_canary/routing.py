@@ -47,7 +47,7 @@ def obstacles(
     `gateways`: by `namespace/name` those of the VirtualService that could be looked for; None: there is none of that name.
     """
     for route in routes:
-        name = _full_name(route, shape.namespace)
+        name = full_name(route, shape.namespace)
         if name == f"{shape.namespace}/{shape.route}":
             yield from _ways_past_the_weights(route, name, shape)
         else:
@@ -57,8 +57,13 @@ def obstacles(
     yield from _no_way_in(shape, gateways or {})
 
 
-def _full_name(route: Mapping[str, Any], namespace: str) -> str:
-    return f"{route['metadata'].get('namespace', namespace)}/{route['metadata']['name']}"
+def full_name(route: Mapping[str, Any], namespace: str) -> str:
+    """`namespace/name`; one that is only rendered may leave its namespace out."""
+    return f"{namespace_of(route, namespace)}/{route['metadata']['name']}"
+
+
+def namespace_of(thing: Mapping[str, Any], namespace: str) -> str:
+    return str(thing["metadata"].get("namespace") or namespace)
 
 
 # --- where a VirtualService sends ---------------------------------------------------------------------------------------
@@ -142,7 +147,7 @@ def _whatever_the_weights(ways: Iterable[_Way], shape: Shape) -> list[str]:
 
 
 def _rivalry(route: Mapping[str, Any], name: str, shape: Shape) -> Iterator[str]:
-    namespace = route["metadata"].get("namespace", shape.namespace)
+    namespace = namespace_of(route, shape.namespace)
     spec = route.get("spec") or {}
     ways = [*_connected(spec, namespace)]
     for http in spec.get("http") or []:
@@ -183,15 +188,15 @@ def follow_roots(shape: Shape, routes: Iterable[Mapping[str, Any]], *, all_read:
     if not shape.delegate:
         return shape
     routes, own = list(routes), f"{shape.namespace}/{shape.route}"
-    exported = next((_exports(route) for route in routes if _full_name(route, shape.namespace) == own), ["*"])
+    exported = next((_exports(route) for route in routes if full_name(route, shape.namespace) == own), ["*"])
     roots: dict[str, None] = {}
     hosts: dict[str, None] = {}
     gateways: dict[str, None] = {}
     for route in routes:
-        namespace = route["metadata"].get("namespace", shape.namespace)
+        namespace = namespace_of(route, shape.namespace)
         entries = [http for http in (route.get("spec") or {}).get("http") or [] if _delegates_to(http, own, namespace)]
         if entries and hosts_of(dict(route), namespace) and _reaches(exported, shape.namespace, namespace):
-            roots[_full_name(route, shape.namespace)] = None
+            roots[full_name(route, shape.namespace)] = None
             hosts |= dict.fromkeys(hosts_of(dict(route), namespace))
             gateways |= dict.fromkeys(name for http in entries for name in _gateways_of_entry(http, route, namespace))
     return replace(shape, roots=tuple(roots), hosts=tuple(hosts), gateways=tuple(gateways), all_roots=all_read)
