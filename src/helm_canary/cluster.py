@@ -112,16 +112,23 @@ class Cluster:
 
     def dry_run(self, objects: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
         """(live, would be) of these objects, if Helm applied them now. Objects not there yet are missing from `live`."""
-        text = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
         apply = ("apply", "--server-side", "--dry-run=server", "--force-conflicts", f"--field-manager={MANAGER}")
         read = ("get", "--ignore-not-found", "--show-managed-fields")
         with ThreadPoolExecutor(2) as pool:
-            would = pool.submit(self._items, [*apply, "--filename", "-", "--output", "json"], text)
-            live = pool.submit(self._items, [*read, "--filename", "-", "--output", "json"], text)
+            would, live = pool.submit(self._items, apply, objects), pool.submit(self._items, read, objects)
             return live.result(), would.result()
 
-    def _items(self, arguments: Sequence[str], stdin: str) -> list[Mapping[str, Any]]:
-        return _items_of(self.processes.run(self.connection.kubectl(*arguments), stdin=stdin).stdout)
+    def _items(self, arguments: Sequence[str], objects: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """One call for each namespace that objects name: kubectl takes none that is not of the namespace it is told."""
+        found: list[Mapping[str, Any]] = []
+        for namespace in dict.fromkeys(_namespace(thing) for thing in objects):
+            these = [thing for thing in objects if _namespace(thing) == namespace]
+            text = json.dumps({"apiVersion": "v1", "kind": "List", "items": these})
+            command = self.connection.kubectl(
+                *arguments, "--filename", "-", "--output", "json", namespace=namespace or None
+            )
+            found += _items_of(self.processes.run(command, stdin=text).stdout)
+        return found
 
     def events_of(self, names: Iterable[str]) -> list[Mapping[str, Any]] | None:
         """The newest events of these objects, oldest first; None where they may not be read."""
@@ -140,6 +147,10 @@ class Cluster:
         if done.code != 0:
             return None if forbidden(done.stderr) else []
         return done.stdout.splitlines()
+
+
+def _namespace(thing: Mapping[str, Any]) -> str:
+    return str((thing.get("metadata") or {}).get("namespace") or "")
 
 
 def _access_review(right: Right) -> Mapping[str, Any]:

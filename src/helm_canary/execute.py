@@ -229,10 +229,12 @@ class Execution:
         written = parse_objects(facts.stored.newest.manifest) if facts.stored.newest else ()
         live, stored = set(map(reference, facts.live.items)), set(map(reference, written))
         rendered = set(map(reference, self.reading.objects))
-        # Only these kinds are read; of others Helm's manifest says that they are there.
-        new = [
-            one for one in self.reading.objects if reference(one) not in (live if one.get("kind") in READ else stored)
+        # Only these kinds of the namespace are read; of others Helm's manifest says that they are there.
+        own = (None, "", self.options.namespace)
+        read = [
+            one for one in self.reading.objects if one.get("kind") in READ and one["metadata"].get("namespace") in own
         ]
+        new = [one for one in self.reading.objects if reference(one) not in (live if one in read else stored)]
         gone = [one for one in written if reference(one) in self.options.allow and reference(one) not in rendered]
         wanted = needed(self.options.release, self.options.namespace, self.reading.objects, new, gone)
         missing = self.cluster.missing(wanted, rules)

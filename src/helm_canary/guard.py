@@ -6,13 +6,15 @@ Pure: live objects and what a server-side dry run says they would be, in; the ch
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from helm_canary.core.model import Change, Record, Upgrade
+from helm_canary.fields import differences, normal
+from helm_canary.labels import free_labels, is_free
 from helm_canary.manifest import Object, Shape, reference
-from helm_canary.observe import differences, last_hand, normal
+from helm_canary.observe import last_hand
 
 WEIGHT_PATH = re.compile(r"^spec\.http\[\d+\]\.route\[\d+\]\.weight$")
 
@@ -57,30 +59,40 @@ def compare(
     would: Sequence[Mapping[str, Any]],
     written: Iterable[Object],
     rendered: Iterable[Object],
+    seen: Iterable[Mapping[str, Any]] = (),
 ) -> list[Difference]:
     """Everything an upgrade would change: of objects that are there, new ones, and ones that are no longer rendered.
 
     `written` is what Helm's newest manifest holds: Helm deletes what it does not find in the new one, and of an object that
-    another hand deleted it says what it was.
+    another hand deleted it says what it was. `seen`: what else is live and may choose objects by their labels.
     """
     there, written, rendered = {reference(item): item for item in live}, list(written), list(rendered)
     known, new = ({reference(item): item for item in items} for items in (written, rendered))
+    free = free_labels([*live, *would, *written, *rendered, *seen])
     found = []
     for item in would:
         name = reference(item)
         if name not in there:
             found.append(Difference(where=name, path="", live="nothing", would="created"))
             if name in known and name in new:
-                changes = differences(normal(known[name]), normal(new[name]))
+                changes = _differences(known[name], new[name], free)
                 found += [Difference(where=name, path=path, live=was, would=after) for path, was, after in changes]
             continue
-        for path, before, after in differences(normal(there[name]), normal(item)):
+        for path, before, after in _differences(there[name], item, free):
             manager, at = last_hand(there[name], path)
             found.append(Difference(where=name, path=path, live=before, would=after, manager=manager, at=at))
     for item in written:
         if reference(item) not in new:
             found.append(Difference(where=reference(item), path="", live="there", would="deleted"))
     return found
+
+
+def _differences(
+    live: Mapping[str, Any], would: Mapping[str, Any], free: frozenset[str]
+) -> Iterator[tuple[str, str, str]]:
+    for path, before, after in differences(normal(live), normal(would)):
+        if not is_free(path, free) or "nothing" in (before, after):
+            yield path, before, after
 
 
 def unwanted(found: Iterable[Difference], step: Upgrade, shape: Shape, allowed: Sequence[str]) -> list[Difference]:

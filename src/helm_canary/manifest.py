@@ -123,7 +123,10 @@ class Shape:
 
     host is the DestinationRule's, fully qualified; `labels` are each subset's labels, `container` the index of the container
     that has the tag, `around` what its image has before and after the tag (`v84-alpine`); `gateways` are `namespace/name` or
-    `mesh`.
+    `mesh`; `hosts` are fully qualified; `ports` are the Service ports that the routes name, none where Istio chooses.
+
+    A delegate, a VirtualService without hosts, is reached through its roots, the VirtualServices that delegate to it: hosts and
+    Gateways are theirs. `all_roots`: no VirtualService that could be one is unread.
     """
 
     production: str
@@ -140,6 +143,15 @@ class Shape:
     hosts: tuple[str, ...]
     container: int = 0
     around: tuple[str, str] = ("", "")
+    ports: tuple[int, ...] = ()
+    delegate: bool = False
+    roots: tuple[str, ...] = ()
+    all_roots: bool = False
+
+    @property
+    def unknown_callers(self) -> bool:
+        """Whether other proxies than those of the known Gateways send by the weights: sidecars, or whatever roots bind."""
+        return "mesh" in self.gateways or (self.delegate and not self.all_roots)
 
     def deployment(self, track: Track) -> str:
         return self.production if track is Track.PRODUCTION else self.canary
@@ -184,19 +196,44 @@ def find_shape(objects: Iterable[Object], namespace: str) -> Shape:
         labels=tuple(sorted(subsets[Track.PRODUCTION].items())),
         canary_labels=tuple(sorted(subsets[Track.CANARY].items())),
         gateways=gateways_of(route, namespace),
-        hosts=tuple(route["spec"].get("hosts") or ()),
+        hosts=hosts_of(route, namespace),
+        ports=_named_ports(route, host, namespace),
+        delegate=not route["spec"].get("hosts"),
     )
 
 
 def full_host(host: str, namespace: str) -> str:
     """A Service's host as the proxies know it; a short name belongs to the namespace it is used in."""
-    return host if "." in host else f"{host}.{namespace}.svc.cluster.local"
+    return host if "." in host or ":" in host or host == "*" else f"{host}.{namespace}.svc.cluster.local"
+
+
+def hosts_of(route: Object, namespace: str) -> tuple[str, ...]:
+    return tuple(full_host(str(host), namespace) for host in route["spec"].get("hosts") or ())
 
 
 def gateways_of(route: Object, namespace: str) -> tuple[str, ...]:
-    """`namespace/name` of each Gateway a VirtualService is bound to, and `mesh`; without a list it is `mesh` alone."""
-    names = route["spec"].get("gateways") or ["mesh"]
-    return tuple(name if name == "mesh" or "/" in name else f"{namespace}/{name}" for name in names)
+    """`namespace/name` of each Gateway a VirtualService is bound to, and `mesh`; without a list it is `mesh` alone.
+
+    A delegate has no hosts and is bound to none.
+    """
+    if not route["spec"].get("hosts"):
+        return ()
+    return full_gateways(route["spec"].get("gateways") or ["mesh"], namespace)
+
+
+def full_gateways(names: Iterable[str], namespace: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_full_gateway(str(name), namespace) for name in names))
+
+
+def _full_gateway(name: str, namespace: str) -> str:
+    """As Istio's resolveGatewayName: `name`, `./name`, `namespace/name`, and the old `name.namespace.svc.cluster.local`."""
+    if name == "mesh":
+        return name
+    where, slash, rest = name.partition("/")
+    if slash:
+        return f"{namespace}/{rest}" if where == "." else name
+    short, dot, others = name.partition(".")
+    return f"{others.partition('.')[0]}/{short}" if dot else f"{namespace}/{name}"
 
 
 def _name(thing: Object) -> str:
@@ -254,10 +291,37 @@ def _port(service: Object) -> int:
     return int((http or ports)[0].get("port", 0))
 
 
+# As Istio reads a Service port (pkg/config/kube/conversion.go and pkg/config/protocol/instance.go of 1.31).
+_KUBERNETES_PROTOCOLS = {"kubernetes.io/h2c": "http2", "kubernetes.io/ws": "http", "kubernetes.io/wss": "https"}
+_HTTP = frozenset({"http", "http2", "http_proxy", "grpc", "grpc-web"})
+_NOT_HTTP = frozenset({"tcp", "https", "tls", "mongo", "redis", "mysql", "udp"})
+# Nobody guesses at these: SMTP, DNS, MySQL and MongoDB servers speak first.
+_NEVER_GUESSED = frozenset({25, 53, 3306, 27017})
+
+
 def is_http(port: Mapping[str, Any]) -> bool:
-    """Whether Istio routes this Service port as HTTP, by its name or appProtocol; without either it guesses."""
-    said = str(port.get("appProtocol") or str(port.get("name") or "").split("-")[0]).lower()
-    return said in ("http", "http2", "grpc", "grpc-web", "kubernetes.io/h2c", "")
+    """Whether sidecars follow HTTP routes to this Service port: it says that it is HTTP, or nothing that Istio knows, so that
+    Istio looks at each connection. A gateway follows them to every port that it has: there the listener decides.
+    """
+    return _protocol(port) in (*_HTTP, "")
+
+
+def is_udp(port: Mapping[str, Any]) -> bool:
+    """Whether no proxy has this Service port at all."""
+    return _protocol(port) == "udp"
+
+
+def _protocol(port: Mapping[str, Any]) -> str:
+    """The protocol that Istio takes a Service port for; empty where it looks at each connection."""
+    if str(port.get("protocol") or "TCP") == "UDP":
+        return "udp"
+    said = port.get("appProtocol")
+    name = str(port.get("name") or "") if said is None else _KUBERNETES_PROTOCOLS.get(str(said), str(said))
+    name = name.lower()
+    name = "grpc-web" if name.startswith("grpc-web") else name.partition("-")[0]
+    if name in _HTTP or name in _NOT_HTTP:
+        return name
+    return "tcp" if port.get("port") in _NEVER_GUESSED else ""
 
 
 def _virtual_service(objects: list[Object], host: str, namespace: str) -> Object:
@@ -271,7 +335,10 @@ def _virtual_service(objects: list[Object], host: str, namespace: str) -> Object
 
 
 def weighted_routes(route: Object, host: str, namespace: str) -> list[dict[str, int]]:
-    """Subset -> weight, for each http route of a VirtualService that sends to a subset of this host."""
+    """Subset -> weight, for each http route of a VirtualService that sends to both subsets of this host.
+
+    Istio adds the weights of a subset that is named twice, by other ports or headers; one that is left out is 0.
+    """
     found = []
     for http in route.get("spec", {}).get("http") or []:
         weights: dict[str, int] = {}
@@ -279,10 +346,21 @@ def weighted_routes(route: Object, host: str, namespace: str) -> list[dict[str, 
             destination = entry.get("destination") or {}
             subset = destination.get("subset")
             if full_host(str(destination.get("host", "")), namespace) == host and subset in ("production", "canary"):
-                weights[subset] = _weight(entry.get("weight", 0 if len(http["route"]) > 1 else 100))
+                weights[subset] = weights.get(subset, 0) + _weight(entry.get("weight", 0))
         if {"production", "canary"} <= weights.keys():
             found.append(weights)
     return found
+
+
+def _named_ports(route: Object, host: str, namespace: str) -> tuple[int, ...]:
+    """The Service ports of all destinations of this host; none where one of them names none."""
+    found: dict[int, None] = {}
+    for http in route["spec"].get("http") or []:
+        for entry in http.get("route") or []:
+            destination = entry.get("destination") or {}
+            if full_host(str(destination.get("host", "")), namespace) == host:
+                found[int((destination.get("port") or {}).get("number") or 0)] = None
+    return () if 0 in found else tuple(found)
 
 
 def _weight(value: Any) -> int:

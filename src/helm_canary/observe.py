@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from decimal import Decimal
-from itertools import zip_longest
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from helm_canary.adopt import adopt
 from helm_canary.cluster import MANAGER, Live
 from helm_canary.core.model import Direction, Edit, Observed, Record, Split, Track, TrackState, Version
 from helm_canary.core.stages import DEFAULT_WEIGHTS
+from helm_canary.fields import Likeness, is_left_over, likeness, owns
 from helm_canary.helm import Revision, Stored
 from helm_canary.manifest import (
     Object,
@@ -35,8 +33,6 @@ from helm_canary.manifest import (
 from helm_canary.record import from_values
 from helm_canary.routing import asked_split, obstacles
 
-SERVER_SET_ANNOTATIONS = {"deployment.kubernetes.io/revision"}
-
 
 def observe(
     stored: Stored,
@@ -49,11 +45,12 @@ def observe(
     foreign_routes: Sequence[Mapping[str, Any]] = (),
     rendered: Sequence[Object] = (),
     weights: Sequence[int] = DEFAULT_WEIGHTS,
+    gateways: Mapping[str, Mapping[str, Any] | None] | None = None,
 ) -> Observed:
     """The facts for the planner. `endpoints`: per track the fewest healthy ones that any readable gateway proxy lists.
 
     `rendered`: what the chart would install, whose Service is judged where there is none yet. `weights`: those that a release
-    without a record is taken to have.
+    without a record is taken to have. `gateways`: those that the VirtualService names, see `obstacles`.
     """
     newest = stored.newest
     record = from_values(dict(newest.values)) if newest else None
@@ -84,7 +81,7 @@ def observe(
         hpa=_has_autoscaler(live, shape),
         record=record,
         edits=(*edits, *(canary_edits if canary.replicas else ()), *_route_edits(newest, route, asked, shape)),
-        obstacles=tuple(obstacles(routes, service, shape)),
+        obstacles=tuple(obstacles(routes, service, shape, gateways)),
         shared=shared,
     )
 
@@ -192,10 +189,7 @@ def _track(
     deployment = live.find("Deployment", shape.deployment(track))
     if deployment is None:
         return TrackState(version=None), ()
-    if written is not None and _applied(deployment) is None:
-        # Helm 3 made it: nothing says what it left out, so a version that only lacks something would seem to run, too.
-        known = [written, *known]
-    version = next((v for v in known if runs(deployment, v, shape, track)), None)
+    version = _version(deployment, shape, track, known, written)
     edits: tuple[Edit, ...] = ()
     if version is None:
         version = _unknown_version(deployment, shape)
@@ -215,6 +209,18 @@ def _track(
         ),
         edits,
     )
+
+
+def _version(
+    deployment: Mapping[str, Any], shape: Shape, track: Track, known: Sequence[Version], written: Version | None
+) -> Version | None:
+    """Which of the known versions a Deployment runs; of two to the same effect the one that it is to the letter."""
+    # What Helm 3 made does not say what was left out: a version that only lacks something would seem to run, too.
+    if written is not None and _applied(deployment) is None and runs(deployment, written, shape, track):
+        return written
+    found = [(runs(deployment, version, shape, track), version) for version in known]
+    alike, version = max(found, key=lambda pair: pair[0], default=(Likeness.OTHER, None))
+    return version if alike else None
 
 
 def _unknown_version(deployment: Mapping[str, Any], shape: Shape) -> Version:
@@ -242,21 +248,9 @@ def _edit(
 def last_hand(thing: Mapping[str, Any], path: str) -> tuple[str, str]:
     """Who, but Helm, wrote the field at this path, something in it or what holds it whole, last; and when."""
     others = [entry for entry in _managers(thing) if entry.get("manager") != MANAGER]
-    touched = [entry for entry in others if _owns(entry.get("fieldsV1") or {}, re.findall(r"[^.\[\]]+", path))]
+    touched = [entry for entry in others if owns(entry.get("fieldsV1") or {}, path)]
     last = max(touched, key=lambda entry: str(entry.get("time", "")), default={})
     return str(last.get("manager", "")), str(last.get("time", ""))
-
-
-def _owns(fields: Mapping[str, Any], path: Sequence[str]) -> bool:
-    """Below a list that has an owner for each item the item is not looked for: what owns any of it owns this."""
-    for name in path:
-        below = fields.get(f"f:{name}")
-        if below is None:
-            return bool(fields) and name.isdigit()
-        fields = below
-        if not fields:
-            return True  # a list or a map that has one owner as a whole
-    return True
 
 
 def _managers(thing: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -266,136 +260,18 @@ def _managers(thing: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 # --- which version a Deployment runs -----------------------------------------------------------------------------------
 
 
-def runs(deployment: Mapping[str, Any], version: Version, shape: Shape, track: Track) -> bool:
-    """Whether a live Deployment's pod template is this version's, seen from both sides."""
+def runs(deployment: Mapping[str, Any], version: Version, shape: Shape, track: Track) -> Likeness:
+    """How far a live Deployment's pod template is this version's, seen from both sides."""
     rendered = json.loads(version.template(track))
     live = without_track_labels(deployment["spec"]["template"], shape)
-    if not _contains(live, rendered):
-        return False
-    applied = _applied(deployment)
-    if applied is None:
-        return True
+    found, applied = likeness(live, rendered), _applied(deployment)
+    if found is Likeness.OTHER or applied is None:
+        return found
     owned = applied.get("fieldsV1", {}).get("f:spec", {}).get("f:template", {})
-    return not _extra(owned, rendered, ignored=shape.track_labels)
+    return Likeness.OTHER if is_left_over(owned, rendered, live, shape.track_labels) else found
 
 
 def _applied(deployment: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """What Helm 4 noted of its own fields; None where only Helm 3 or another hand wrote."""
     entries = (entry for entry in _managers(deployment) if entry.get("manager") == MANAGER)
     return next((entry for entry in entries if entry.get("operation") == "Apply"), None)
-
-
-# Below these keys the API server spells a quantity in its own way; anywhere else a text is what it is.
-QUANTITIES = ("limits", "requests", "sizeLimit", "divisor", "overhead")
-
-
-def _contains(live: Any, rendered: Any, quantity: bool = False) -> bool:
-    if rendered is None or rendered in ({}, []):
-        return True
-    if isinstance(rendered, dict):
-        return isinstance(live, dict) and all(
-            _contains(live.get(key), value, quantity or key in QUANTITIES) for key, value in rendered.items()
-        )
-    if isinstance(rendered, list):
-        return isinstance(live, list) and _contains_list(live, rendered)
-    return _same_quantity(live, rendered) if quantity else _same_scalar(live, rendered)
-
-
-def _contains_list(live: list[Any], rendered: list[Any]) -> bool:
-    if all(isinstance(item, dict) and "name" in item for item in rendered):
-        by_name = {item.get("name"): item for item in live if isinstance(item, dict)}
-        return all(item["name"] in by_name and _contains(by_name[item["name"]], item) for item in rendered)
-    return len(live) == len(rendered) and all(map(_contains, live, rendered))
-
-
-_QUANTITY = re.compile(
-    r"^([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?)(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$"
-)
-_FACTOR = {"": Decimal(1), "m": Decimal("0.001"), "u": Decimal("1e-6"), "n": Decimal("1e-9")}
-_FACTOR |= {letter: Decimal(1000) ** power for power, letter in enumerate("kMGTPE", start=1)}
-_FACTOR |= {f"{letter}i": Decimal(1024) ** power for power, letter in enumerate("KMGTPE", start=1)}
-
-
-def _same_scalar(live: Any, rendered: Any) -> bool:
-    if live is None:
-        return rendered in ("", False, 0)
-    if isinstance(live, bool) or isinstance(rendered, bool):
-        return live is rendered
-    if isinstance(live, (int, float)) and isinstance(rendered, (int, float)):
-        return live == rendered
-    return str(live) == str(rendered)
-
-
-def _same_quantity(live: Any, rendered: Any) -> bool:
-    if _same_scalar(live, rendered):
-        return True
-    quantities = [_QUANTITY.match(str(value)) for value in (live, rendered)]
-    if not all(quantities):
-        return False
-    one, other = (Decimal(q.group(1)) * _FACTOR[q.group(2) or ""] for q in quantities if q)
-    return one == other
-
-
-def _extra(owned: Mapping[str, Any], rendered: Any, ignored: frozenset[str]) -> bool:
-    """Whether Helm owns a live field that this version does not render: then the template is another version's."""
-    for key, below in owned.items():
-        if key == ".":
-            continue
-        kind, _, name = key.partition(":")
-        if kind == "f":
-            if name in ignored:
-                continue
-            if not isinstance(rendered, dict) or name not in rendered or rendered[name] is None:
-                return True
-            if below and _extra(below, rendered[name], ignored):
-                return True
-        elif kind == "k":
-            item = _item(rendered, json.loads(name))
-            if item is None or _extra(below, item, ignored):
-                return True
-    return False
-
-
-def _item(rendered: Any, keys: Mapping[str, Any]) -> Any:
-    """The list item with these keys; one that leaves a defaulted key (a port's protocol) out is meant as well."""
-    items = rendered if isinstance(rendered, list) else []
-    for item in items:
-        if isinstance(item, dict) and all(
-            key not in item or _same_scalar(value, item[key]) for key, value in keys.items()
-        ):
-            return item
-    return None
-
-
-# --- the guard of rule 4 -----------------------------------------------------------------------------------------------
-
-
-def normal(thing: Mapping[str, Any]) -> Object:
-    """An object without what the server sets and what is bookkeeping of charts, for comparison."""
-    copy: Object = json.loads(json.dumps(thing))
-    copy.pop("status", None)
-    metadata = copy.get("metadata") or {}
-    for key in ("managedFields", "resourceVersion", "generation", "creationTimestamp", "uid", "selfLink"):
-        metadata.pop(key, None)
-    for key in SERVER_SET_ANNOTATIONS:
-        (metadata.get("annotations") or {}).pop(key, None)
-    for key in ("helm.sh/chart", "app.kubernetes.io/version", "chart"):
-        (metadata.get("labels") or {}).pop(key, None)
-    return copy
-
-
-def differences(live: Any, would: Any, path: str = "") -> Iterable[tuple[str, str, str]]:
-    """(path, live, would be) of every leaf that differs."""
-    if isinstance(live, dict) and isinstance(would, dict):
-        for key in sorted(live.keys() | would.keys()):
-            yield from differences(live.get(key), would.get(key), f"{path}.{key}" if path else key)
-    elif isinstance(live, list) and isinstance(would, list):
-        for index, (one, other) in enumerate(zip_longest(live, would)):
-            yield from differences(one, other, f"{path}[{index}]")
-    elif live != would:
-        yield path, _short(live), _short(would)
-
-
-def _short(value: Any) -> str:
-    text = "nothing" if value is None else json.dumps(value, sort_keys=True)
-    return text if len(text) <= 80 else text[:77] + "..."

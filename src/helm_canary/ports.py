@@ -50,11 +50,15 @@ class ClusterPort(Protocol):
 
 
 class ProxiesPort(Protocol):
-    """The gateway proxies of one service. `everywhere`: pods of all namespaces may be listed."""
+    """The gateway proxies of one service. `everywhere`: pods of all namespaces may be listed.
+
+    `gateways`: by `namespace/name` those that the VirtualService names and that could be looked for; None: there is none.
+    """
 
     everywhere: bool
+    gateways: dict[str, Mapping[str, Any] | None]
 
-    def find(self, own_gateways: Sequence[Mapping[str, Any]]) -> None: ...
+    def find(self, known_gateways: Sequence[Mapping[str, Any]]) -> None: ...
     def splits(self) -> Answers: ...
     def endpoints(self) -> Answers: ...
 

@@ -23,6 +23,7 @@ CLUSTERS = "clusters?format=json"
 ANSWER_TIMEOUT_S = 10.0
 # For one that gave no answer the last time: a release must not wait for it at every step.
 SILENT_TIMEOUT_S = 2.0
+ROOTS = Right(verb="list", group="networking.istio.io", resource="virtualservices", namespace="")
 GATEWAY_NAMESPACES = ("istio-system", "istio-ingress", "aks-istio-ingress")
 
 Answer = TypeVar("Answer")
@@ -30,10 +31,11 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True, kw_only=True)
 class GatewayPod:
-    """A pod that is a gateway: where it is."""
+    """A pod that is a gateway: where it is. `may_lack_route`: it is Ready, and in the namespace of no Gateway of the service."""
 
     namespace: str
     name: str
+    may_lack_route: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
@@ -64,6 +66,8 @@ class Answers:
 class Proxies:
     """The gateway proxies of one service. `find` must have been called before anything is asked.
 
+    gateways    by `namespace/name` the Gateways that the VirtualService names; None: there is none of that name
+    selectors   the labels of the pods that these select
     everywhere  pods of all namespaces may be listed
     unread      Gateways that could not be read, with what kubectl said: whose pods they select is not known
     """
@@ -71,23 +75,27 @@ class Proxies:
     processes: Processes
     connection: Connection
     shape: Shape
+    gateways: dict[str, Mapping[str, Any] | None] = field(default_factory=dict)
     selectors: tuple[str, ...] = ()
     everywhere: bool = True
     unread: dict[str, str] = field(default_factory=dict)
     _silent: frozenset[GatewayPod] = frozenset()
 
-    def find(self, own_gateways: Sequence[Mapping[str, Any]]) -> None:
-        """Learn the pod selectors of the Gateways that the VirtualService names; `own_gateways` are those of its namespace."""
-        selectors = []
-        self.unread = {}
-        known = {f"{self.shape.namespace}/{item['metadata']['name']}": item for item in own_gateways}
+    def find(self, known_gateways: Sequence[Mapping[str, Any]]) -> None:
+        """Learn of the Gateways that the VirtualService names. `known_gateways` need not be read; each has its own namespace."""
+        self.gateways, self.unread, selectors = {}, {}, []
+        own = self.shape.namespace
+        known = {
+            f"{item['metadata'].get('namespace') or own}/{item['metadata']['name']}": item for item in known_gateways
+        }
         for name in self.shape.gateways:
             if name == "mesh":
                 continue
             gateway = known.get(name) or self._gateway(*name.split("/", 1))
-            labels = ((gateway or {}).get("spec") or {}).get("selector") or {}
-            if labels:
-                selectors.append(",".join(f"{key}={value}" for key, value in sorted(labels.items())))
+            if name not in self.unread:
+                self.gateways[name] = gateway
+            if gateway and selector_of(gateway):
+                selectors.append(selector_of(gateway))
         self.selectors = tuple(dict.fromkeys(selectors))
 
     def _gateway(self, namespace: str, name: str) -> Mapping[str, Any] | None:
@@ -102,13 +110,25 @@ class Proxies:
     def pods(self) -> list[GatewayPod]:
         """Every Running gateway pod. Raises ToolError when they may not be listed anywhere, or a Gateway not be read."""
         for name, stderr in self.unread.items():
-            raise ToolError(f"The Gateway {name} may not be read.", advice(forbidden(stderr)) or stderr, stderr=stderr)
+            raise ToolError(f"The Gateway {name} cannot be read.", advice(forbidden(stderr)) or stderr, stderr=stderr)
+        if self.shape.delegate and not self.shape.roots and not self.shape.all_roots:
+            route = f"{self.shape.namespace}/{self.shape.route}"
+            raise ToolError(
+                f"It is not known which VirtualServices delegate to {route}, and so not which Gateways it has.",
+                advice([ROOTS]),
+            )
         found: dict[GatewayPod, None] = {}
         for selector in self.selectors:
             for item in self._running(selector):
-                metadata = item["metadata"]
-                found[GatewayPod(namespace=metadata["namespace"], name=metadata["name"])] = None
+                found[self._pod(item)] = None
         return list(found)
+
+    def _pod(self, item: Mapping[str, Any]) -> GatewayPod:
+        where, name = item["metadata"]["namespace"], item["metadata"]["name"]
+        conditions = (item.get("status") or {}).get("conditions") or []
+        ready = any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions)
+        beside = any(gateway.startswith(f"{where}/") for gateway in self.gateways)
+        return GatewayPod(namespace=where, name=name, may_lack_route=ready and not beside)
 
     def _running(self, selector: str) -> list[Mapping[str, Any]]:
         query = ("get", "pods", "--selector", selector, "--field-selector", "status.phase=Running", "--output", "json")
@@ -148,7 +168,7 @@ class Proxies:
 
     def splits(self) -> Answers:
         """The weights in force, per pod."""
-        return Answers(splits=self._ask(ROUTES, lambda answer: parse_splits(answer, self.shape)))
+        return Answers(splits=bound(self._ask(ROUTES, lambda answer: parse_splits(answer, self.shape))))
 
     def endpoints(self) -> Answers:
         """Endpoints and requests in flight, per pod and track."""
@@ -179,6 +199,24 @@ class Proxies:
         self._silent = frozenset(pod for pod, answer in answers.items() if answer is None)
         self._raise_if_none_may_be_asked(pods, list(missing.values()))
         return answers
+
+
+def selector_of(gateway: Mapping[str, Any]) -> str:
+    labels = (gateway.get("spec") or {}).get("selector") or {}
+    return ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+
+
+def bound(splits: Mapping[GatewayPod, frozenset[Split] | None]) -> Mapping[GatewayPod, frozenset[Split] | None]:
+    """Without the pods that have no route to the service because Istio gave them none.
+
+    With PILOT_SCOPE_GATEWAY_TO_NAMESPACE, or where the VirtualService is exported to some namespaces only, a pod in another
+    namespace than the Gateway does not serve it, whatever its labels. One that is not Ready may wait for its first routes, and
+    where no gateway has any they may all be on their way: these stay.
+    """
+    served = any(splits.values())
+    return {
+        pod: found for pod, found in splits.items() if found or found is None or not (served and pod.may_lack_route)
+    }
 
 
 def first_json(text: str) -> Mapping[str, Any]:
@@ -232,21 +270,42 @@ def subset_of(cluster: str, shape: Shape) -> Track | None:
 
 
 def parse_endpoints(answer: Mapping[str, Any], shape: Shape) -> Mapping[Track, Endpoints | None]:
-    """Healthy endpoints and requests in flight per track; None for a track whose cluster the proxy was not given."""
+    """Healthy endpoints and requests in flight per track; None for a track whose cluster the proxy was not given.
+
+    A proxy has a cluster for each port of the Service, with the same pods. Healthy is a pod where each cluster that the routes
+    name has it; requests are added up, whatever port they go to.
+    """
     found: dict[Track, Endpoints | None] = dict.fromkeys(Track)
+    healthy: dict[Track, dict[int, int]] = {track: {} for track in Track}
     for status in answer.get("cluster_statuses") or []:
-        track = subset_of(str(status.get("name", "")), shape)
+        name = str(status.get("name", ""))
+        track = subset_of(name, shape)
         if track is None:
             continue
         hosts = status.get("host_statuses") or []
         before = found[track] or Endpoints(healthy=0, in_flight=0)
+        healthy[track][_port_of(name)] = len({_address(host) for host in hosts if _is_healthy(host)})
         found[track] = Endpoints(
-            healthy=before.healthy + sum(_is_healthy(host) for host in hosts),
+            healthy=_fewest(healthy[track], shape.ports),
             in_flight=before.in_flight + sum(_stat(host, "rq_active") for host in hosts),
             sent=before.sent + sum(_stat(host, "rq_total") for host in hosts),
             failed=before.failed + sum(_stat(host, "rq_error") for host in hosts),
         )
     return found
+
+
+def _fewest(by_port: Mapping[int, int], routed: Sequence[int]) -> int:
+    """By the ports that routes name, as far as there are such clusters; else by all."""
+    return min([by_port[port] for port in routed if port in by_port] or by_port.values())
+
+
+def _port_of(cluster: str) -> int:
+    return int(cluster.split("|")[1])
+
+
+def _address(host: Mapping[str, Any]) -> str:
+    """A pod may stand in several endpoints, by priority or locality; its address is one."""
+    return json.dumps(host.get("address"), sort_keys=True)
 
 
 def _is_healthy(host: Mapping[str, Any]) -> bool:

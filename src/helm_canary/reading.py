@@ -52,6 +52,7 @@ from helm_canary.options import Command, Options
 from helm_canary.ports import Clock, ClusterPort, HelmPort, LeasePort, ProxiesPort, Reporter, RequestsPort
 from helm_canary.record import from_values, release_values, to_text
 from helm_canary.rendering import Rendered, read_rendered
+from helm_canary.routing import follow_roots, full_name
 from helm_canary.waits import Waits, proof_where_all_agree
 
 
@@ -90,6 +91,7 @@ class Reading:
     rules: Future[Sequence[Mapping[str, Any]]] | None = None
     objects: Sequence[Object] = ()
     _foreign_routes: Sequence[Mapping[str, Any]] = ()
+    _foreign_read: bool | None = None
     _target: Version | None = None
     _wanted: Rendered | None = None
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4))
@@ -128,7 +130,7 @@ class Reading:
                 "The VirtualServices of other namespaces may not be listed: whether one of them routes to this Service is not "
                 "known."
             )
-        self._foreign_routes = found or ()
+        self._foreign_routes, self._foreign_read = found or (), found is not None
 
     def _render(self, tag: str) -> Rendered:
         manifest = self.helm.rendered(native_arguments(tag), NO_RECORD)
@@ -172,16 +174,32 @@ class Reading:
 
     def _adopt_shape(self, shape: Shape, live: Live, rendered: Sequence[Object]) -> Shape:
         """Where to look from now on. The chart's own Gateway counts before it is installed: its pods run already."""
+        shape = self._with_roots(shape, live, rendered)
         self.shape, self.objects = shape, rendered
         self.proxies = self.proxies_for(shape)
         own = [thing for thing in rendered if thing.get("kind") == "Gateway"]
         self.proxies.find([*own, *live.of_kind("Gateway")])
+        for name in (name for name, gateway in self.proxies.gateways.items() if gateway is None):
+            self.report.note(f"The VirtualService {shape.route} names the Gateway {name}, which does not exist.")
         return shape
+
+    def _with_roots(self, shape: Shape, live: Live, rendered: Sequence[Object]) -> Shape:
+        """A delegate's hosts and Gateways: of the VirtualServices that delegate to it, there already or in the same chart."""
+        if not shape.delegate:
+            return shape
+        if self._foreign_read is None:
+            self._take_foreign_routes(self.cluster.read_foreign_routes())
+        there = [*live.of_kind("VirtualService"), *self._foreign_routes]
+        names = {full_name(route, shape.namespace) for route in there}
+        own = [thing for thing in rendered if thing.get("kind") == "VirtualService"]
+        new = [route for route in own if full_name(route, shape.namespace) not in names]
+        return follow_roots(shape, [*there, *new], all_read=bool(self._foreign_read))
 
     def facts_of(
         self, stored: Stored, live: Live, *, shared: tuple[str, ...] = (), rendered: Sequence[Object] = ()
     ) -> Facts:
         shape = self.known_shape
+        assert self.proxies is not None
         observed = observe(
             stored,
             live,
@@ -191,10 +209,10 @@ class Reading:
             foreign_routes=self._foreign_routes,
             rendered=rendered,
             weights=self.options.weights,
+            gateways=self.proxies.gateways,
         )
         facts = Facts(stored=stored, live=live, observed=observed)
         self.facts = facts
-        assert self.proxies is not None
         self.waits = self.waits or Waits(
             cluster=self.cluster,
             proxies=self.proxies,
@@ -268,7 +286,8 @@ class Reading:
         namespace = self.options.namespace
         live, would = self.cluster.dry_run(as_helm_applies(objects, self.options.release, namespace))
         written = parse_objects(stored.newest.manifest) if stored.newest else ()
-        return compare(live, would, written, objects)
+        seen = self.facts.live.items if self.facts else ()
+        return compare(live, would, written, objects, seen)
 
     def in_force(self, asked: Split | None) -> tuple[dict[str, str], str]:
         """Per gateway pod the weights it has, and how good a proof of `asked` that is."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from helm_canary.core.model import Track, Upgrade, Version
 from helm_canary.errors import RefusedError
+from helm_canary.fields import differences
 from helm_canary.guard import Difference
 from helm_canary.helm import PROBE_REPLICAS, PROBE_WEIGHT
 from helm_canary.manifest import (
@@ -23,7 +24,6 @@ from helm_canary.manifest import (
     version_of,
     weighted_routes,
 )
-from helm_canary.observe import differences
 
 
 @dataclass(frozen=True, kw_only=True)

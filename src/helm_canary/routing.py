@@ -1,12 +1,28 @@
-"""The weights as the VirtualService asks for them, and what else in the cluster could decide where the traffic goes."""
+"""The weights as the VirtualService asks for them, and what else in the cluster could decide where the traffic goes.
+
+What Istio makes of a VirtualService is read in its own code: pilot/pkg/networking/core/route/route.go (weights),
+pilot/pkg/model/virtualservice_controller.go (delegates), pilot/pkg/networking/core/gateway.go (Gateways and their hosts).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from helm_canary.core.model import Split
-from helm_canary.manifest import Shape, full_host, gateways_of, is_http, weighted_routes
+from helm_canary.manifest import (
+    Shape,
+    full_gateways,
+    full_host,
+    gateways_of,
+    hosts_of,
+    is_http,
+    is_udp,
+    weighted_routes,
+)
+
+TRACKS = frozenset({"production", "canary"})
 
 
 def asked_split(route: Mapping[str, Any] | None, shape: Shape) -> Split | None:
@@ -20,37 +36,197 @@ def asked_split(route: Mapping[str, Any] | None, shape: Shape) -> Split | None:
     return splits.pop() if len(splits) == 1 else None
 
 
-def obstacles(routes: Iterable[Mapping[str, Any]], service: Mapping[str, Any] | None, shape: Shape) -> Iterator[str]:
-    """What makes the weights mean nothing: rival routes to the Service, or a Service that Istio does not route as HTTP."""
+def obstacles(
+    routes: Iterable[Mapping[str, Any]],
+    service: Mapping[str, Any] | None,
+    shape: Shape,
+    gateways: Mapping[str, Mapping[str, Any] | None] | None = None,
+) -> Iterator[str]:
+    """What makes the weights mean nothing: other ways to the Service, a Service that Istio does not route by them, no way at all.
+
+    `gateways`: by `namespace/name` those of the VirtualService that could be looked for; None: there is none of that name.
+    """
     for route in routes:
-        metadata = route["metadata"]
-        name = f"{metadata.get('namespace', shape.namespace)}/{metadata['name']}"
+        name = full_name(route, shape.namespace)
         if name == f"{shape.namespace}/{shape.route}":
             yield from _ways_past_the_weights(route, name, shape)
         else:
             yield from _rivalry(route, name, shape)
-    if service is not None and not any(is_http(port) for port in service["spec"].get("ports") or []):
-        yield f"the Service {shape.service} has no port that Istio routes as HTTP (name it `http` or set appProtocol)"
+    if service is not None:
+        yield from _wrong_ports(service, shape)
+    yield from _no_way_in(shape, gateways or {})
+
+
+def full_name(route: Mapping[str, Any], namespace: str) -> str:
+    """`namespace/name`; one that is only rendered may leave its namespace out."""
+    return f"{namespace_of(route, namespace)}/{route['metadata']['name']}"
+
+
+def namespace_of(thing: Mapping[str, Any], namespace: str) -> str:
+    return str(thing["metadata"].get("namespace") or namespace)
+
+
+# --- where a VirtualService sends ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Way:
+    """One destination of a route. `share`: whether anything goes there now; `how`: in words, how it is sent there."""
+
+    host: str
+    subset: str
+    how: str = "sends"
+    share: bool = True
+
+    @property
+    def where(self) -> str:
+        return f"the subset {self.subset}" if self.subset else "any pod"
+
+
+def _way(destination: Mapping[str, Any] | None, namespace: str, how: str = "sends", *, share: bool = True) -> _Way:
+    destination = destination or {}
+    host = full_host(str(destination.get("host") or ""), namespace)
+    return _Way(host=host, subset=str(destination.get("subset") or ""), how=how, share=share)
+
+
+def _routed(http: Mapping[str, Any], namespace: str) -> list[_Way]:
+    """The destinations among which a route splits its requests. A single one gets all of them, whatever its weight."""
+    entries = http.get("route") or []
+    return [
+        _way(entry.get("destination"), namespace, share=len(entries) == 1 or bool(entry.get("weight")))
+        for entry in entries
+    ]
+
+
+def _mirrored(http: Mapping[str, Any], namespace: str) -> Iterator[_Way]:
+    """The destinations that get a copy of each request; a percentage that is left out is 100."""
+    if http.get("mirror"):
+        percent = http.get("mirrorPercentage", http.get("mirrorPercent"))
+        yield _way(http["mirror"], namespace, "mirrors", share=_is_some(percent))
+    for mirror in http.get("mirrors") or []:
+        yield _way(mirror.get("destination"), namespace, "mirrors", share=_is_some(mirror.get("percentage")))
+
+
+def _is_some(percent: Any) -> bool:
+    value = percent.get("value", 0) if isinstance(percent, Mapping) else percent
+    return value is None or value != 0
+
+
+def _connected(spec: Mapping[str, Any], namespace: str) -> Iterator[_Way]:
+    """The destinations of routes for whole connections."""
+    for kind in ("tcp", "tls"):
+        for route in spec.get(kind) or []:
+            for entry in route.get("route") or []:
+                yield _way(entry.get("destination"), namespace, f"sends {kind.upper()} connections")
 
 
 def _ways_past_the_weights(route: Mapping[str, Any], name: str, shape: Shape) -> Iterator[str]:
-    """Routes of our own VirtualService that reach the service by one subset, or by none: they send there at weight 0 too."""
-    for http in route.get("spec", {}).get("http") or []:
-        destinations = [entry.get("destination") or {} for entry in http.get("route") or []]
-        ours = [to for to in destinations if full_host(str(to.get("host", "")), shape.namespace) == shape.host]
-        subsets = {to.get("subset") for to in ours}
-        if ours and not {"production", "canary"} <= subsets:
-            where = " or ".join(sorted(f"the subset {subset}" if subset else "any pod" for subset in subsets))
-            yield f"the VirtualService {name} has a route that goes to {where}, whatever the weights"
+    """What of our own VirtualService reaches the service at weight 0 too, or takes from the two weights what they share."""
+    spec, found = route.get("spec") or {}, []
+    for http in spec.get("http") or []:
+        ways = _routed(http, shape.namespace)
+        ours = [way for way in ways if way.host == shape.host]
+        if {way.subset for way in ours} >= TRACKS:
+            found += [
+                f"{way.how} to {way.where} beside the two subsets"
+                for way in ours
+                if way.share and way.subset not in TRACKS
+            ]
+            found += [
+                f"sends a part of the requests to {way.host}" for way in ways if way.share and way.host != shape.host
+            ]
+        elif where := sorted({way.where for way in ours if way.share}):
+            found.append(f"has a route that goes to {' or '.join(where)}, whatever the weights")
+        found += _whatever_the_weights(_mirrored(http, shape.namespace), shape)
+    found += _whatever_the_weights(_connected(spec, shape.namespace), shape)
+    return (f"the VirtualService {name} {text}" for text in dict.fromkeys(found))
+
+
+def _whatever_the_weights(ways: Iterable[_Way], shape: Shape) -> list[str]:
+    return [f"{way.how} to {way.where}, whatever the weights" for way in ways if way.share and way.host == shape.host]
 
 
 def _rivalry(route: Mapping[str, Any], name: str, shape: Shape) -> Iterator[str]:
-    namespace = route["metadata"].get("namespace", shape.namespace)
-    entries = [entry for http in route.get("spec", {}).get("http") or [] for entry in http.get("route") or []]
-    targets = {full_host(str((entry.get("destination") or {}).get("host", "")), namespace) for entry in entries}
-    if shape.host in targets:
-        yield f"the VirtualService {name} also routes to {shape.host}"
-    elif "mesh" in gateways_of(dict(route), namespace) and "mesh" in shape.gateways:
-        shared = {full_host(host, namespace) for host in route["spec"].get("hosts") or []} & set(shape.hosts)
+    namespace = namespace_of(route, shape.namespace)
+    spec = route.get("spec") or {}
+    ways = [*_connected(spec, namespace)]
+    for http in spec.get("http") or []:
+        ways += [*_routed(http, namespace), *_mirrored(http, namespace)]
+    found = dict.fromkeys(way.how for way in ways if way.share and way.host == shape.host)
+    if found:
+        how = " and ".join(text.replace("sends", "routes", 1) if text == "sends" else text for text in found)
+        yield f"the VirtualService {name} also {how} to {shape.host}"
+    elif "mesh" in gateways_of(dict(route), namespace) and "mesh" in shape.gateways and name not in shape.roots:
+        shared = set(hosts_of(dict(route), namespace)) & set(shape.hosts)
         if shared:
             yield f"the VirtualService {name} is bound to the mesh with the same host ({', '.join(sorted(shared))})"
+
+
+# --- the Service's ports ------------------------------------------------------------------------------------------------
+
+
+def _wrong_ports(service: Mapping[str, Any], shape: Shape) -> Iterator[str]:
+    ports = [port for port in service["spec"].get("ports") or [] if not is_udp(port)]
+    numbers = {port.get("port") for port in ports}
+    absent = [port for port in shape.ports if port not in numbers]
+    if not ports:
+        yield f"the Service {shape.service} has no TCP port"
+    elif absent:
+        yield f"the VirtualService {shape.route} sends to the port {absent[0]}, which the Service {shape.service} does not have"
+    elif "mesh" in shape.gateways and not any(map(is_http, ports)):
+        yield (
+            f"the Service {shape.service} has no port that sidecars route as HTTP (name it `http`, set its appProtocol, or bind "
+            "the VirtualService to Gateways only)"
+        )
+
+
+# --- the way in ---------------------------------------------------------------------------------------------------------
+
+
+def follow_roots(shape: Shape, routes: Iterable[Mapping[str, Any]], *, all_read: bool) -> Shape:
+    """A delegate's hosts and Gateways are those of the VirtualServices that delegate to it. `routes` are all that were read."""
+    if not shape.delegate:
+        return shape
+    routes, own = list(routes), f"{shape.namespace}/{shape.route}"
+    exported = next((_exports(route) for route in routes if full_name(route, shape.namespace) == own), ["*"])
+    roots: dict[str, None] = {}
+    hosts: dict[str, None] = {}
+    gateways: dict[str, None] = {}
+    for route in routes:
+        namespace = namespace_of(route, shape.namespace)
+        entries = [http for http in (route.get("spec") or {}).get("http") or [] if _delegates_to(http, own, namespace)]
+        if entries and hosts_of(dict(route), namespace) and _reaches(exported, shape.namespace, namespace):
+            roots[full_name(route, shape.namespace)] = None
+            hosts |= dict.fromkeys(hosts_of(dict(route), namespace))
+            gateways |= dict.fromkeys(name for http in entries for name in _gateways_of_entry(http, route, namespace))
+    return replace(shape, roots=tuple(roots), hosts=tuple(hosts), gateways=tuple(gateways), all_roots=all_read)
+
+
+def _exports(route: Mapping[str, Any]) -> list[str]:
+    return list((route.get("spec") or {}).get("exportTo") or ["*"])
+
+
+def _reaches(exported: Sequence[str], here: str, there: str) -> bool:
+    return any(to in ("*", there) or (to == "." and here == there) for to in exported)
+
+
+def _delegates_to(http: Mapping[str, Any], own: str, namespace: str) -> bool:
+    to = http.get("delegate") or {}
+    return bool(to) and f"{to.get('namespace') or namespace}/{to.get('name')}" == own
+
+
+def _gateways_of_entry(http: Mapping[str, Any], root: Mapping[str, Any], namespace: str) -> tuple[str, ...]:
+    """Those of a root, or, where each match of the entry names some, those."""
+    matches = http.get("match") or []
+    if matches and all(match.get("gateways") for match in matches):
+        return full_gateways((name for match in matches for name in match["gateways"]), namespace)
+    return gateways_of(dict(root), namespace)
+
+
+def _no_way_in(shape: Shape, gateways: Mapping[str, Mapping[str, Any] | None]) -> Iterator[str]:
+    """Why no request can arrive."""
+    route = f"the VirtualService {shape.namespace}/{shape.route}"
+    if shape.delegate and not shape.roots and shape.all_roots:
+        yield f"{route} has no hosts, and no VirtualService delegates to it: no request arrives"
+    if shape.gateways and all(name in gateways and gateways[name] is None for name in shape.gateways):
+        yield f"{route} is bound to {' and '.join(shape.gateways)}, and there is no such Gateway: no request arrives"

@@ -222,7 +222,7 @@ class Waits:
         """Rule 2: until no request is in flight to the track, one second at least; the whole time where that is not seen."""
         began = self.clock.now()
         what = f"requests in flight to {step.track.value}"
-        if "mesh" in self.shape.gateways or self.mode in ("requests", "wait"):
+        if self.shape.unknown_callers or self.mode in ("requests", "wait"):
             self._pass_time(f"{what} (callers in the mesh are not seen)", self.drain_s)
             self.in_flight_cut += self._in_flight(step.track) or 0
             return
@@ -294,7 +294,7 @@ class Waits:
 
 def proof_where_all_agree(proxies: ProxiesPort, shape: Shape) -> str:
     """How good a proof it is that every gateway pod which was found agrees."""
-    if not proxies.everywhere:
+    if not proxies.everywhere or (shape.delegate and not shape.all_roots):
         return "unproven"
     return "gateways" if "mesh" in shape.gateways else "proven"
 

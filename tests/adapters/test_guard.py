@@ -149,11 +149,11 @@ def test_both_at_once_is_told_field_by_field() -> None:
 
     def both(things: list[dict[str, Any]]) -> None:
         weights(things)
-        one(things, "Service")["spec"]["ports"][0]["port"] = 80
+        one(things, "Service")["spec"]["ports"][0]["targetPort"] = 80
 
     (only,) = unwanted(compared(both), WEIGHT, SHAPE, ())
 
-    assert str(only) == "Service/product-page-svc spec.ports[0].port: 9080 -> 80"
+    assert str(only) == 'Service/product-page-svc spec.ports[9080/TCP].targetPort: "http" -> 80'
 
 
 def test_an_object_that_is_not_rendered_any_more_would_be_deleted() -> None:

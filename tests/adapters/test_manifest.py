@@ -19,6 +19,7 @@ from helm_canary.manifest import (
     full_host,
     gateways_of,
     is_http,
+    is_udp,
     locate_tag,
     parse_objects,
     tag_of,
@@ -212,7 +213,8 @@ def test_the_shape_of_the_chart() -> None:
 
 
 HOSTS = [("page", "page.shop.svc.cluster.local"), ("page.shop.svc.cluster.local", "page.shop.svc.cluster.local"),
-         ("page.other", "page.other"), ("page.example.com", "page.example.com")]  # fmt: skip
+         ("page.other", "page.other"), ("page.example.com", "page.example.com"),
+         ("*", "*"), ("*.example.com", "*.example.com")]  # fmt: skip
 
 
 @pytest.mark.parametrize(("host", "full"), HOSTS)
@@ -221,28 +223,66 @@ def test_a_short_host_belongs_to_its_namespace(host: str, full: str) -> None:
     assert full_host(host, "shop") == full
 
 
-GATEWAYS = [({}, ("mesh",)), ({"gateways": []}, ("mesh",)), ({"gateways": ["page"]}, ("shop/page",)),
-            ({"gateways": ["edge/page", "mesh", "own"]}, ("edge/page", "mesh", "shop/own"))]  # fmt: skip
+GATEWAYS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
+    ({}, ("mesh",)),
+    ({"gateways": []}, ("mesh",)),
+    ({"gateways": ["page"]}, ("shop/page",)),
+    ({"gateways": ["edge/page", "mesh", "own"]}, ("edge/page", "mesh", "shop/own")),
+    ({"gateways": ["./page", "page"]}, ("shop/page",)),
+    ({"gateways": ["page.edge.svc.cluster.local", "page.edge"]}, ("edge/page",)),
+    ({"hosts": []}, ()),
+    ({"hosts": None, "gateways": ["page"]}, ()),
+]
 
 
 @pytest.mark.parametrize(("spec", "names"), GATEWAYS)
 def test_gateways_are_named_with_their_namespace(spec: dict[str, Any], names: tuple[str, ...]) -> None:
-    """Without a list a VirtualService is bound to the mesh."""
-    assert gateways_of({"spec": spec}, "shop") == names
+    """Without a list a VirtualService is bound to the mesh, without hosts to none; names are completed as Istio does it."""
+    assert gateways_of({"spec": {"hosts": ["page"], **spec}}, "shop") == names
 
 
-PORTS = [
-    ({"name": "http"}, True), ({"name": "http-web"}, True), ({"name": "http2"}, True), ({"name": "grpc"}, True), ({}, True),
-    ({"name": "HTTP"}, True), ({"name": "web", "appProtocol": "http"}, True), ({"name": "grpc-web-x"}, True),
-    ({"appProtocol": "kubernetes.io/h2c"}, True), ({"name": "tcp"}, False), ({"name": "web"}, False), ({"name": "https"}, False),
-    ({"name": "http", "appProtocol": "tcp"}, False), ({"name": "mysql-http"}, False),
-]  # fmt: skip
+# What a sidecar makes of a Service port; the first nine are the cases of Istio's own TestConvertProtocol.
+PORTS: list[tuple[dict[str, Any], str]] = [
+    ({}, "sniffed"),
+    ({"protocol": "UDP"}, "udp"),
+    ({"name": "http-something"}, "http"),
+    ({"name": "http-something", "appProtocol": "https"}, "tcp"),
+    ({"name": "something-httpx", "appProtocol": "https"}, "tcp"),
+    ({"name": "grpc-web-x"}, "http"),
+    ({"name": "grpcweb-x"}, "sniffed"),
+    ({"name": "random-name", "port": 3306}, "tcp"),
+    ({"name": "random-name", "port": 3306, "appProtocol": "kubernetes.io/h2c"}, "http"),
+    ({"name": "http"}, "http"),
+    ({"name": "HTTP"}, "http"),
+    ({"name": "http2"}, "http"),
+    ({"name": "http2-api"}, "http"),
+    ({"name": "grpc"}, "http"),
+    ({"name": "web"}, "sniffed"),
+    ({"name": "api"}, "sniffed"),
+    ({"name": "metrics"}, "sniffed"),
+    ({"name": "https"}, "tcp"),
+    ({"name": "tls-x"}, "tcp"),
+    ({"name": "tcp"}, "tcp"),
+    ({"name": "mongo"}, "tcp"),
+    ({"name": "redis-x"}, "tcp"),
+    ({"name": "mysql-http"}, "tcp"),
+    ({"name": "udp-x"}, "udp"),
+    ({"name": "web", "port": 53}, "tcp"),
+    ({"name": "http", "port": 27017}, "http"),
+    ({"name": "web", "appProtocol": "http"}, "http"),
+    ({"name": "tcp", "appProtocol": "kubernetes.io/ws"}, "http"),
+    ({"name": "http", "appProtocol": "kubernetes.io/wss"}, "tcp"),
+    ({"name": "http", "appProtocol": "tcp"}, "tcp"),
+    ({"name": "http", "appProtocol": "example.com/own"}, "sniffed"),
+    ({"name": "tcp", "appProtocol": ""}, "sniffed"),
+]
 
 
-@pytest.mark.parametrize(("port", "http"), PORTS)
-def test_which_ports_istio_routes_as_http(port: dict[str, str], http: bool) -> None:
-    """By appProtocol, or else by the first word of the name; a port without either is guessed by Istio."""
-    assert is_http(port) is http
+@pytest.mark.parametrize(("port", "kind"), PORTS)
+def test_what_istio_takes_a_port_for(port: dict[str, Any], kind: str) -> None:
+    """By appProtocol, or else by the first word of the name; HTTP routes hold where it says HTTP or nothing that Istio knows."""
+    assert is_http(port) is (kind in ("http", "sniffed"))
+    assert is_udp(port) is (kind == "udp")
 
 
 IMAGES = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -144,6 +145,54 @@ HEALTH: list[tuple[dict[str, Any], int]] = [
     ({"eds_health_status": "HEALTHY", "pending_dynamic_removal": True}, 1),
     ({"eds_health_status": "HEALTHY", "failed_outlier_check": False}, 2),
 ]
+
+
+def with_port(body: dict[str, Any], port: int, healthy: dict[str, int]) -> None:
+    """A second port of the Service: a cluster of each track, with so many of the pods of the first."""
+    for subset, count in healthy.items():
+        (first,) = (one for one in body["cluster_statuses"] if f"|9080|{subset}|" in one["name"])
+        other = copy.deepcopy(first)
+        other["name"] = first["name"].replace("9080", str(port))
+        other["host_statuses"] = other["host_statuses"][:count]
+        for host in other["host_statuses"]:
+            host["address"]["socket_address"]["port_value"] = port
+            next(stat for stat in host["stats"] if stat["name"] == "rq_active")["value"] = "5"
+        body["cluster_statuses"].append(other)
+
+
+# ports that the routes name, pods of the canary that the second port has -> pods of the canary that are known
+TWO_PORTS: list[tuple[tuple[int, ...], int, int]] = [
+    ((9080,), 2, 2),
+    ((9080,), 0, 2),
+    ((9080, 9090), 2, 2),
+    ((9080, 9090), 1, 1),
+    ((9090,), 1, 1),
+    ((), 2, 2),
+    ((), 1, 1),
+    ((7,), 1, 1),
+]
+
+
+@pytest.mark.parametrize(("routed", "second", "known"), TWO_PORTS)
+def test_a_pod_behind_two_ports_is_one(routed: tuple[int, ...], second: int, known: int) -> None:
+    """Endpoints are counted where the routes send, the fewest of those ports; requests in flight on whatever port."""
+    body = answer("clusters-90-10.txt")
+    with_port(body, 9090, {"production": 2, "canary": second})
+
+    found = parse_endpoints(body, replace(SHAPE, ports=routed))
+
+    assert found[Track.PRODUCTION] == Endpoints(healthy=2, in_flight=10)
+    assert found[Track.CANARY] == Endpoints(healthy=known, in_flight=5 * second)
+
+
+def test_an_address_that_is_listed_twice_is_one() -> None:
+    """A pod that a proxy has in two localities is one pod."""
+    body = answer("clusters-90-10.txt")
+    hosts = statuses(body, "canary")
+    (status,) = (one for one in body["cluster_statuses"] if "|canary|" in one["name"])
+    status["host_statuses"] = [hosts[0], copy.deepcopy(hosts[0])]
+
+    assert parse_endpoints(body, SHAPE)[Track.CANARY] == Endpoints(healthy=1, in_flight=0)
 
 
 @pytest.mark.parametrize(("health", "healthy"), HEALTH)
@@ -290,6 +339,92 @@ def test_the_selectors_are_those_of_every_gateway_named() -> None:
 
     assert made.selectors == ("istio=ingressgateway", "app=edge,istio=private")
     assert len(kubectl.asked) == 1
+
+
+EDGE = {"metadata": {"name": "shared", "namespace": "edge"}, "spec": {"selector": {"istio": "edge"}}}
+NOT_FOUND = replace(OK, stdout="")
+CANNOT_GET = Completed(
+    code=1,
+    stdout="",
+    stderr='cannot get resource "gateways" in API group "networking.istio.io" in the namespace "edge"',
+)
+# the Gateways that are known already, what kubectl says of the one in `edge` -> what is known of it, and the pods' labels
+OF_ANOTHER_NAMESPACE: dict[str, tuple[list[dict[str, Any]], Completed | None, object, tuple[str, ...]]] = {
+    "rendered by the chart": ([EDGE], None, {"edge/shared": EDGE}, ("istio=edge",)),
+    "there already": ([], replace(OK, stdout=json.dumps(EDGE)), {"edge/shared": EDGE}, ("istio=edge",)),
+    "one of that name in the own namespace": (
+        [{**EDGE, "metadata": {"name": "shared"}}], replace(OK, stdout=json.dumps(EDGE)), {"edge/shared": EDGE}, ("istio=edge",),
+    ),
+    "not there": ([], NOT_FOUND, {"edge/shared": None}, ()),
+    "not to be read": ([], CANNOT_GET, {}, ()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("known", "said", "gateways", "selectors"), OF_ANOTHER_NAMESPACE.values(), ids=[*OF_ANOTHER_NAMESPACE]
+)
+def test_a_gateway_has_its_own_namespace(
+    known: list[dict[str, Any]], said: Completed | None, gateways: object, selectors: tuple[str, ...]
+) -> None:
+    """It is found there or in the chart, and told from one that does not exist and from one that cannot be read."""
+    made, kubectl = proxies({} if said is None else {"--namespace edge get gateways.networking.istio.io shared": said})
+    made.shape = replace(SHAPE, gateways=("edge/shared",))
+
+    made.find(known)
+
+    assert (made.gateways, made.selectors) == (gateways, selectors)
+    assert len(kubectl.asked) == (said is not None)
+    if said is CANNOT_GET:
+        with pytest.raises(ToolError, match="The Gateway edge/shared cannot be read") as error:
+            made.pods()
+        assert 'resources: ["gateways"], verbs: ["get"]' in error.value.means
+
+
+def test_a_delegate_without_known_roots_has_gateways_that_are_not_known() -> None:
+    """The right that is missing is named, not `no gateway`; one root that is known is enough to ask its gateways."""
+    made, _ = proxies({"--all-namespaces": listed("edge/a")})
+    made.shape = replace(SHAPE, delegate=True, gateways=())
+    with pytest.raises(ToolError, match="not known which VirtualServices delegate") as error:
+        made.pods()
+    assert (
+        'ClusterRole: {apiGroups: ["networking.istio.io"], resources: ["virtualservices"], verbs: ["list"]}'
+        in error.value.means
+    )
+
+    made.shape = replace(made.shape, roots=("edge/root",), gateways=("edge/g",))
+    assert [str(pod) for pod in made.pods()] == ["edge/a"]
+
+
+def running(name: str, *, ready: bool) -> dict[str, Any]:
+    where, _, short = name.partition("/")
+    conditions = [{"type": "Initialized", "status": "True"}, {"type": "Ready", "status": str(ready)}]
+    return {"metadata": {"namespace": where, "name": short}, "status": {"conditions": conditions}}
+
+
+HAS, HAS_NOT = text("routes-90-10.txt"), json.dumps({"configs": []})
+# pod -> is it Ready, what it answers; the Gateway is in the namespace `edge` -> the pods that are asked for a proof
+UNBOUND: dict[str, tuple[dict[str, tuple[bool, str]], set[str]]] = {
+    "one elsewhere has no route": ({"edge/a": (True, HAS), "other/b": (True, HAS_NOT)}, {"edge/a"}),
+    "one elsewhere has one": ({"edge/a": (True, HAS), "other/b": (True, HAS)}, {"edge/a", "other/b"}),
+    "one elsewhere starts": ({"edge/a": (True, HAS), "other/b": (False, HAS_NOT)}, {"edge/a", "other/b"}),
+    "one elsewhere is silent": ({"edge/a": (True, HAS), "other/b": (True, "")}, {"edge/a", "other/b"}),
+    "one beside it has no route": ({"edge/a": (True, HAS_NOT), "other/b": (True, HAS)}, {"edge/a", "other/b"}),
+    "none has a route": ({"edge/a": (True, HAS_NOT), "other/b": (True, HAS_NOT)}, {"edge/a", "other/b"}),
+}
+
+
+@pytest.mark.parametrize(("pods", "asked"), UNBOUND.values(), ids=[*UNBOUND])
+def test_a_pod_that_istio_gives_no_route_is_no_gateway_of_the_service(
+    pods: dict[str, tuple[bool, str]], asked: set[str]
+) -> None:
+    """Left out is only one that is Ready, in another namespace than the Gateway and without a route while another pod has it."""
+    items = [running(name, ready=ready) for name, (ready, _) in pods.items()]
+    answers = {f"exec {name.split('/')[1]} ": replace(OK, stdout=said) for name, (_, said) in pods.items()}
+    made, _ = proxies({"--all-namespaces": replace(OK, stdout=json.dumps({"items": items})), **answers})
+    made.shape = replace(SHAPE, gateways=("edge/shared",))
+    made.find([EDGE])
+
+    assert {str(pod) for pod in made.splits().splits} == asked
 
 
 def test_the_mesh_alone_selects_no_pod() -> None:

@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 
 from helm_canary.core.model import Split
-from helm_canary.routing import asked_split, obstacles
+from helm_canary.manifest import find_shape
+from helm_canary.routing import asked_split, follow_roots, obstacles
 from tests.adapters.record import NAMESPACE
-from tests.adapters.recordings import items, shape
+from tests.adapters.recordings import items, objects, shape
 
 SHAPE = shape()
 MESHED = replace(SHAPE, gateways=(*SHAPE.gateways, "mesh"))
 (ROUTE,) = (item for item in items("canary-10.json") if item["kind"] == "VirtualService")
 (SERVICE,) = (item for item in items("canary-10.json") if item["kind"] == "Service")
+NAME = f"{NAMESPACE}/product-page-virtual-service"
 
 
 def route(**changes: Any) -> dict[str, Any]:
@@ -25,10 +27,36 @@ def route(**changes: Any) -> dict[str, Any]:
     return made
 
 
+def entry(subset: str = "", weight: int | None = None, host: str = SHAPE.host, **more: Any) -> dict[str, Any]:
+    made: dict[str, Any] = {"destination": {"host": host, **({"subset": subset} if subset else {}), **more}}
+    return made if weight is None else {**made, "weight": weight}
+
+
 def test_the_weights_asked_are_read() -> None:
     """From the live object; without one there are none."""
     assert asked_split(ROUTE, SHAPE) == Split(production=90, canary=10)
     assert asked_split(None, SHAPE) is None
+
+
+WEIGHTS: list[tuple[list[dict[str, Any]], Split | None]] = [
+    ([entry("production", 90), entry("canary", 10)], Split(production=90, canary=10)),
+    ([entry("production", 100), entry("canary")], Split(production=100, canary=0)),
+    ([entry("production", 50), entry("canary", 10), entry("production", 40)], Split(production=90, canary=10)),
+    (
+        [entry("production", 90, port={"number": 1}), entry("canary", 4), entry("canary", 6, port={"number": 2})],
+        Split(production=90, canary=10),
+    ),
+    ([entry("production", 90), entry("canary", 10), entry("", 0, "other")], Split(production=90, canary=10)),
+    ([entry("production", 63), entry("canary", 27), entry("", 10, "other")], Split(production=63, canary=27)),
+    ([entry("production", 100)], None),
+    ([entry("production", 90), entry("canary", 10, "other")], None),
+]
+
+
+@pytest.mark.parametrize(("entries", "split"), WEIGHTS)
+def test_the_weights_of_a_subset_are_added_up(entries: list[dict[str, Any]], split: Split | None) -> None:
+    """As Istio adds them: a subset may be named twice, and a weight that is left out is 0."""
+    assert asked_split(route(http=[{"route": entries}]), SHAPE) == split
 
 
 def test_routes_that_do_not_agree_ask_for_nothing_certain() -> None:
@@ -50,6 +78,8 @@ def to(host: str, **more: Any) -> list[dict[str, Any]]:
     return [{"route": [{"destination": {"host": host, **more}}]}]
 
 
+MIRROR = {"host": SHAPE.host, "subset": "canary"}
+
 # another VirtualService -> a part of what is said, or None where it is no obstacle: bound to gateways alone, and to the mesh too
 RIVALS: dict[str, tuple[dict[str, Any], str | None, str | None]] = {
     "to the Service by its short name": (rival(http=to("product-page-svc")), "also routes to", "also routes to"),
@@ -57,6 +87,23 @@ RIVALS: dict[str, tuple[dict[str, Any], str | None, str | None]] = {
     "to the Service from another namespace": (rival(namespace="other", http=to(SHAPE.host)), "also routes to", "also routes to"),
     "to a Service of that name elsewhere": (rival(namespace="other", http=to("product-page-svc")), None, None),
     "to another Service": (rival(hosts=["x"], http=to("other")), None, None),
+    "a part to the Service": (
+        rival(http=[{"route": [entry("", 99, "other"), entry("", 1)]}]), "also routes to", "also routes to",
+    ),
+    "nothing to the Service": (rival(http=[{"route": [entry("", 100, "other"), entry("", 0), entry("canary")]}]), None, None),
+    "a copy to the Service": (rival(http=[{**to("other")[0], "mirror": MIRROR}]), "also mirrors to", "also mirrors to"),
+    "copies to the Service": (
+        rival(http=[{**to("other")[0], "mirrors": [{"destination": {"host": "x"}}, {"destination": MIRROR}]}]),
+        "also mirrors to", "also mirrors to",
+    ),
+    "no copy to the Service": (
+        rival(http=[{**to("other")[0], "mirror": MIRROR, "mirrorPercentage": {"value": 0}}]), None, None,
+    ),
+    "connections to the Service": (rival(tcp=to(SHAPE.host)), "also sends TCP connections to", "also sends TCP connections"),
+    "encrypted connections to the Service": (
+        rival(tls=to(SHAPE.host), http=to(SHAPE.host)), "also sends TLS connections and routes to", "also sends TLS connections",
+    ),
+    "connections to another": (rival(tcp=to("other"), tls=to("other")), None, None),
     "with our host on a gateway": (rival(hosts=["recorded.example.com"], gateways=["edge/g"], http=to("other")), None, None),
     "with our host in the mesh": (
         rival(hosts=["recorded.example.com"], gateways=["mesh"], http=to("other")), None, "bound to the mesh with the same host",
@@ -78,37 +125,263 @@ RIVALS: dict[str, tuple[dict[str, Any], str | None, str | None]] = {
 
 @pytest.mark.parametrize(("other", "alone", "meshed"), RIVALS.values(), ids=[*RIVALS])
 def test_rival_routes_are_obstacles(other: dict[str, Any], alone: str | None, meshed: str | None) -> None:
-    """Any that routes to this Service, and in the mesh any with one of our hosts; a shared host on gateways is fine."""
+    """Any that sends something to this Service, and in the mesh any with one of our hosts; a shared host on gateways is fine."""
     for place, said in ((SHAPE, alone), (MESHED, meshed)):
         found = list(obstacles([ROUTE, other], SERVICE, place))
         assert len(found) == (said is not None)
         assert said is None or (said in found[0] and other["metadata"]["name"] in found[0])
 
 
-PORTS: list[tuple[list[dict[str, Any]] | None, bool]] = [
-    ([{"name": "http", "port": 1}], True),
-    ([{"port": 1}], True),
-    ([{"name": "tcp", "port": 1}], False),
-    ([{"name": "tcp", "port": 1}, {"name": "http-2", "port": 2}], True),
-    ([{"name": "tcp", "port": 1, "appProtocol": "http"}], True),
-    ([], False),
-    (None, False),
+def test_a_short_host_of_our_own_is_the_full_one() -> None:
+    """Two VirtualServices that call the host by its short name and by its full name share it."""
+    things = objects("steady.yaml")
+    (own,) = (thing for thing in things if thing["kind"] == "VirtualService")
+    own["spec"].update(hosts=["product-page-svc"], gateways=["mesh"])
+    other = rival(hosts=[SHAPE.host], http=to("other"))
+
+    (found,) = obstacles([other], None, find_shape(things, NAMESPACE))
+
+    assert "bound to the mesh with the same host" in found
+
+
+# ports of the Service -> a part of what is said: bound to gateways alone, and to the mesh too
+PORTS: list[tuple[list[dict[str, Any]] | None, str | None, str | None]] = [
+    ([{"name": "http", "port": 9080}], None, None),
+    ([{"name": "web", "port": 9080}], None, None),
+    ([{"port": 9080}], None, None),
+    ([{"name": "x", "port": 9080, "appProtocol": "kubernetes.io/ws"}], None, None),
+    ([{"name": "http", "port": 9080}, {"name": "metrics", "port": 9090}], None, None),
+    ([{"name": "tcp", "port": 9080}], None, "no port that sidecars route as HTTP"),
+    ([{"name": "https", "port": 9080}], None, "no port that sidecars route as HTTP"),
+    ([{"name": "tcp", "port": 1}, {"name": "http-2", "port": 9080}], None, None),
+    ([{"name": "tcp", "port": 9080, "appProtocol": "http"}], None, None),
+    ([{"name": "http", "port": 80}], "the port 9080, which", "the port 9080, which"),
+    ([{"name": "dns", "port": 9080, "protocol": "UDP"}], "no TCP port", "no TCP port"),
+    ([], "no TCP port", "no TCP port"),
+    (None, "no TCP port", "no TCP port"),
 ]
 
 
-@pytest.mark.parametrize(("ports", "fine"), PORTS)
-def test_a_service_needs_a_port_that_is_http(ports: list[dict[str, Any]] | None, fine: bool) -> None:
-    """Without one Istio splits connections by their address, and no weight has a say."""
-    found = list(obstacles([], {"spec": {"ports": ports}}, SHAPE))
-
-    assert (found == []) is fine
+@pytest.mark.parametrize(("ports", "alone", "meshed"), PORTS)
+def test_a_service_needs_a_port_that_is_routed(
+    ports: list[dict[str, Any]] | None, alone: str | None, meshed: str | None
+) -> None:
+    """A gateway splits requests to every port that it has; a sidecar only where it reads HTTP."""
+    for place, said in ((SHAPE, alone), (MESHED, meshed)):
+        found = list(obstacles([], {"spec": {"ports": ports}}, place))
+        assert len(found) == (said is not None)
+        assert said is None or said in found[0]
     assert list(obstacles([], None, SHAPE)) == []
 
 
-@pytest.mark.parametrize("destination", [{"subset": "canary"}, {}], ids=["one subset", "no subset"])
-def test_a_way_past_the_weights_is_an_obstacle(destination: dict[str, str]) -> None:
-    """A route of our own VirtualService that reaches the service whatever the weights is named, not left unproven for ever."""
-    match = [{"headers": {"x-try": {"exact": "1"}}}]
-    extra = {"match": match, "route": [{"destination": {"host": SHAPE.host, **destination}}]}
-    (found,) = obstacles([route(http=[extra, *ROUTE["spec"]["http"]])], None, SHAPE)
-    assert "whatever the weights" in found
+TO_BOTH = [entry("production", 90), entry("canary", 10)]
+MATCH = [{"headers": {"x-try": {"exact": "1"}}}]
+ALSO = ROUTE["spec"]["http"]
+
+# our own VirtualService -> all that is said of it
+WAYS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "as it is": (ROUTE, []),
+    "testers to one subset": (
+        route(http=[{"match": MATCH, "route": [entry("canary")]}, *ALSO]),
+        ["has a route that goes to the subset canary, whatever the weights"],
+    ),
+    "testers to any pod": (
+        route(http=[{"match": MATCH, "route": [entry()]}, *ALSO]),
+        ["has a route that goes to any pod, whatever the weights"],
+    ),
+    "testers with the same weights": (route(http=[{"match": MATCH, "route": TO_BOTH}, *ALSO]), []),
+    "ports with the same weights": (
+        route(http=[{"match": [{"port": 80}], "route": TO_BOTH}, {"match": [{"port": 443}], "route": TO_BOTH}]),
+        [],
+    ),
+    "half to one subset, half elsewhere": (
+        route(http=[{"match": MATCH, "route": [entry("canary", 50), entry("", 50, "other")]}, *ALSO]),
+        ["has a route that goes to the subset canary, whatever the weights"],
+    ),
+    "nothing to one subset, all elsewhere": (
+        route(http=[{"match": MATCH, "route": [entry("canary", 0), entry("", 100, "other")]}, *ALSO]), [],
+    ),
+    "a third destination without a subset": (
+        route(http=[{"route": [*TO_BOTH, entry("", 5)]}]), ["sends to any pod beside the two subsets"],
+    ),
+    "a third subset": (
+        route(http=[{"route": [*TO_BOTH, entry("next", 5)]}]), ["sends to the subset next beside the two subsets"],
+    ),
+    "a third destination without weight": (route(http=[{"route": [*TO_BOTH, entry(), entry("next", 0)]}]), []),
+    "another Service beside the two": (
+        route(http=[{"route": [*TO_BOTH, entry("", 10, "other")]}]),
+        [f"sends a part of the requests to other.{NAMESPACE}.svc.cluster.local"],
+    ),
+    "another Service without weight": (route(http=[{"route": [*TO_BOTH, entry("", 0, "other")]}]), []),
+    "another Service by a route of its own": (route(http=[{"match": MATCH, "route": [entry(host="other")]}, *ALSO]), []),
+    "a subset twice": (route(http=[{"route": [*TO_BOTH, entry("canary", 0, port={"number": 2})]}]), []),
+    "copies to the canary": (
+        route(http=[{"route": TO_BOTH, "mirror": MIRROR}]), ["mirrors to the subset canary, whatever the weights"],
+    ),
+    "copies to any pod": (
+        route(http=[{"route": TO_BOTH, "mirrors": [{"destination": {"host": SHAPE.host}, "percentage": {"value": 5}}]}]),
+        ["mirrors to any pod, whatever the weights"],
+    ),
+    "no copies": (
+        route(http=[
+            {"route": TO_BOTH, "mirror": MIRROR, "mirrorPercent": 0},
+            {"route": TO_BOTH, "mirrors": [{"destination": MIRROR, "percentage": {}}]},
+        ]), [],
+    ),
+    "copies to another": (route(http=[{"route": TO_BOTH, "mirror": {"host": "other"}}]), []),
+    "copies of what goes elsewhere": (
+        route(http=[{"match": MATCH, "redirect": {"uri": "/"}, "mirror": MIRROR}, *ALSO]),
+        ["mirrors to the subset canary, whatever the weights"],
+    ),
+    "connections": (
+        route(tcp=[{"route": [entry()]}], tls=[{"route": [entry("production")]}, {"route": [entry(host="other")]}]),
+        [
+            "sends TCP connections to any pod, whatever the weights",
+            "sends TLS connections to the subset production, whatever the weights",
+        ],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("own", "said"), WAYS.values(), ids=[*WAYS])
+def test_a_way_past_the_weights_is_an_obstacle(own: dict[str, Any], said: list[str]) -> None:
+    """What of our own VirtualService reaches the service whatever the weights, or shares with them, is named; no more."""
+    assert list(obstacles([own], SERVICE, SHAPE)) == [f"the VirtualService {NAME} {text}" for text in said]
+
+
+# --- the way in -------------------------------------------------------------------------------------------------------
+
+UNBOUND = replace(SHAPE, delegate=True, hosts=(), gateways=())
+
+
+def root(name: str = "root", namespace: str = NAMESPACE, **spec: Any) -> dict[str, Any]:
+    """A VirtualService that delegates to ours."""
+    delegate = {"name": "product-page-virtual-service", "namespace": NAMESPACE}
+    whole = {"hosts": ["shop.example.com"], "gateways": ["edge"], "http": [{"delegate": delegate}], **spec}
+    return rival(name, namespace, **whole)
+
+
+def delegating(**more: Any) -> list[dict[str, Any]]:
+    return [{"delegate": {"name": "product-page-virtual-service", **more.pop("delegate", {})}, **more}]
+
+
+OWN_EDGE, ELSEWHERE = f"{NAMESPACE}/edge", {"delegate": {"namespace": "other"}}
+# what delegates -> roots, gateways and hosts that the delegate has by them
+ROOTS: dict[str, tuple[list[dict[str, Any]], tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
+    "none": ([], (), (), ()),
+    "one beside it": ([root()], (f"{NAMESPACE}/root",), (OWN_EDGE,), ("shop.example.com",)),
+    "one beside it that leaves the namespace out": (
+        [root(http=delegating())], (f"{NAMESPACE}/root",), (OWN_EDGE,), ("shop.example.com",),
+    ),
+    "one of another namespace": ([root(namespace="istio-system")], ("istio-system/root",), ("istio-system/edge",),
+                                 ("shop.example.com",)),
+    "one of another namespace that means its own": ([root(namespace="other", http=delegating())], (), (), ()),
+    "one that means another namespace": ([root(http=delegating(**ELSEWHERE))], (), (), ()),
+    "two": (
+        [root(), root("second", "edge", hosts=["b.example.com", "shop.example.com"], gateways=["mesh", "edge"])],
+        (f"{NAMESPACE}/root", "edge/second"), (OWN_EDGE, "mesh", "edge/edge"), ("shop.example.com", "b.example.com"),
+    ),
+    "one without gateways, which is the mesh": (
+        [root(gateways=[], hosts=["page"])], (f"{NAMESPACE}/root",), ("mesh",), (f"page.{NAMESPACE}.svc.cluster.local",),
+    ),
+    "one that narrows its gateways": (
+        [root(gateways=["edge", "mesh"], http=delegating(match=[{"gateways": ["edge"]}]))],
+        (f"{NAMESPACE}/root",), (OWN_EDGE,), ("shop.example.com",),
+    ),
+    "one that narrows some": (
+        [root(gateways=["edge", "mesh"], http=delegating(match=[{"gateways": ["edge"]}, {"uri": {"prefix": "/"}}]))],
+        (f"{NAMESPACE}/root",), (OWN_EDGE, "mesh"), ("shop.example.com",),
+    ),
+    "one that is a delegate itself": ([root(hosts=[])], (), (), ()),
+    "one that delegates to another": (
+        [root(http=[{"delegate": {"name": "x"}}, {"route": [entry(host="y")]}])], (), (), (),
+    ),
+    "not exported to it": (
+        [root(namespace="edge"), route(hosts=None, exportTo=["."])], (), (), (),
+    ),
+    "exported to it": (
+        [root(namespace="edge"), root(), route(hosts=None, exportTo=["edge", "."])],
+        ("edge/root", f"{NAMESPACE}/root"), ("edge/edge", OWN_EDGE), ("shop.example.com",),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("others", "roots", "gateways", "hosts"), ROOTS.values(), ids=[*ROOTS])
+def test_a_delegate_is_where_its_roots_are(
+    others: list[dict[str, Any]], roots: tuple[str, ...], gateways: tuple[str, ...], hosts: tuple[str, ...]
+) -> None:
+    """Hosts and Gateways of a VirtualService without hosts are those of the ones that delegate to it, as Istio merges them."""
+    found = follow_roots(UNBOUND, others, all_read=True)
+
+    assert (found.roots, found.gateways, found.hosts, found.all_roots) == (roots, gateways, hosts, True)
+    said = list(obstacles(others, SERVICE, found))
+    assert [text for text in said if "no request arrives" in text] == (
+        []
+        if roots
+        else [f"the VirtualService {NAME} has no hosts, and no VirtualService delegates to it: no request arrives"]
+    )
+
+
+def test_a_delegate_whose_roots_are_not_all_read_is_not_called_unreachable() -> None:
+    """What could not be read may be the root; callers that are not seen are reckoned with."""
+    found = follow_roots(UNBOUND, [], all_read=False)
+
+    assert list(obstacles([], SERVICE, found)) == []
+    assert found.unknown_callers
+    assert not follow_roots(UNBOUND, [root()], all_read=True).unknown_callers
+
+
+def test_only_a_delegate_has_roots() -> None:
+    """Istio takes no VirtualService with hosts for a delegate, whoever delegates to it."""
+    assert follow_roots(SHAPE, [root()], all_read=True) == SHAPE
+
+
+def test_a_root_is_no_rival_of_its_delegate() -> None:
+    """It has the delegate's hosts in the mesh; what it sends to the Service by itself is another way all the same."""
+    meshed = root(gateways=["mesh"])
+    bound = follow_roots(UNBOUND, [meshed], all_read=True)
+    assert list(obstacles([meshed], SERVICE, bound)) == []
+
+    twice = root(http=[*meshed["spec"]["http"], *to(SHAPE.host)])
+    (found,) = obstacles([twice], SERVICE, bound)
+    assert "also routes to" in found
+
+
+def test_a_chart_with_a_delegate_has_a_shape() -> None:
+    """A VirtualService without hosts is found as the one that has the weights, and is bound to nothing by itself."""
+    things = objects("steady.yaml")
+    (own,) = (thing for thing in things if thing["kind"] == "VirtualService")
+    del own["spec"]["hosts"], own["spec"]["gateways"]
+
+    found = find_shape(things, NAMESPACE)
+
+    assert (found.delegate, found.gateways, found.hosts, found.ports) == (True, (), (), (9080,))
+
+
+(GATEWAY,) = SHAPE.gateways
+FOUND: list[tuple[tuple[str, ...], dict[str, dict[str, Any] | None], bool]] = [
+    ((GATEWAY,), {GATEWAY: {"spec": {}}}, True),
+    ((GATEWAY,), {GATEWAY: None}, False),
+    ((GATEWAY,), {}, True),
+    ((GATEWAY, "edge/shared"), {GATEWAY: None, "edge/shared": {"spec": {}}}, True),
+    ((GATEWAY, "edge/shared"), {GATEWAY: None, "edge/shared": None}, False),
+    ((GATEWAY, "edge/shared"), {GATEWAY: None}, True),
+    ((GATEWAY, "mesh"), {GATEWAY: None}, True),
+    (("mesh",), {}, True),
+]
+
+
+@pytest.mark.parametrize(("bound", "gateways", "fine"), FOUND)
+def test_a_virtual_service_needs_a_gateway_that_exists(
+    bound: tuple[str, ...], gateways: dict[str, dict[str, Any] | None], fine: bool
+) -> None:
+    """Where none of its Gateways exists and no sidecar follows it either no request arrives; what was not read may exist."""
+    found = list(obstacles([ROUTE], SERVICE, replace(SHAPE, gateways=bound), gateways))
+
+    assert found == (
+        []
+        if fine
+        else [
+            f"the VirtualService {NAME} is bound to {' and '.join(bound)}, and there is no such Gateway: no request arrives"
+        ]
+    )

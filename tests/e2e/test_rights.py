@@ -285,7 +285,7 @@ def test_a_gateway_of_another_namespace_that_may_not_be_read_is_named(
     there = Account(service, {"gateway": shared.namespace})
     ran = here.runs.stage(1, "83").expect(0)
     assert ran.answer["proof"] == "unproven"
-    assert f"The Gateway {shared.namespace}/shared may not be read." in ran.said
+    assert f"The Gateway {shared.namespace}/shared cannot be read." in ran.said
     assert f'namespace {shared.namespace}: {{apiGroups: ["networking.istio.io"], resources: ["gateways"]' in ran.said
     there.bind()
     assert here.runs.stage(1, "83").expect(0).answer["proof"] == "proven"

@@ -227,7 +227,7 @@ class Observed:
     route_missing  there is no VirtualService: nothing reaches the service
     hpa          an autoscaler owns production's replicas
     edits        differences that other hands made
-    obstacles    why no stage may be planned at all: rival routes, a service without an HTTP port
+    obstacles    why no stage may be planned at all: rival routes, a port that is not routed, no way in
     shared       objects (`KIND/NAME`) that `--allow` names and that the wanted chart and values change
     """
 
