@@ -17,10 +17,11 @@ PACKAGE = "helm_canary"
 CORE = {
     "core.model": set[str](),
     "core.stages": {"core.model"},
-    "core.refusals": {"core.model"},
+    "core.refusals": {"core.model", "core.stages"},
     "core.planner": {"core.model", "core.refusals", "core.stages"},
     "core.invariants": {"core.model", "core.stages"},
     "core.foresee": {"core.model"},
+    "core.ways": {"core.model", "core.planner"},
 }
 OUTSIDE_WORLD = {
     "time", "datetime", "os", "pathlib", "socket", "subprocess", "random", "secrets", "uuid", "tempfile", "shutil", "signal",

@@ -119,7 +119,7 @@ def _command(name: str) -> Command:
     except ValueError:
         names = ", ".join(command.value for command in Command)
         raise UsageError(f"There is no command {name[:60]!r}.", f"The commands are {names}.",
-                         f"Correct {COMMAND_VARIABLE}.") from None  # fmt: skip
+                         f"Set {COMMAND_VARIABLE} to one of them.") from None  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -230,7 +230,7 @@ def _listen(processes: Processes) -> None:
 
     def cancelled(number: int, frame: object) -> None:
         _ignore_signals()
-        do_next = "Run the same command again, or `helm-canary rollback`."
+        do_next = "Run the same command again."
         processes.cancel(CancelledError(f"Cancelled by {signal.Signals(number).name}.", "", do_next))
 
     for number in SIGNALS:

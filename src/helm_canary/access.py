@@ -101,7 +101,7 @@ def _given_kubeconfig(given: str, options: Options, mask: Callable[[str], None])
             mask(secret)
     except KubeconfigError as error:
         raise UsageError(
-            f"{KUBECONFIG_VARIABLE} holds no kubeconfig: {error}.",
+            f"{KUBECONFIG_VARIABLE} does not hold a kubeconfig: {error}.",
             "It is the file's content, as it is or as base64.",
             "Store the content of a kubeconfig as the CI's secret.",
         ) from None
@@ -304,8 +304,8 @@ def _log_in(options: Options, outside: Outside, identity: Identity | None, keys:
         lines = (done.stderr or done.stdout).strip().splitlines()
         raise RefusedError(
             f"helm could not log in to the registry {host}.",
-            "The user or the password is wrong, or the registry does not answer; its own message is below.",
-            f"Check --chart and {' and '.join(REGISTRY_VARIABLES)}.",
+            "The user or the password is wrong, or the registry does not answer. Helm says:",
+            f"Correct --chart, or {' and '.join(REGISTRY_VARIABLES)}; then run the same command again.",
             tuple(lines[-5:]),
         )
     outside.processes.environment = {**outside.processes.environment, "HELM_REGISTRY_CONFIG": config}
@@ -344,9 +344,9 @@ def write_kubeconfig(options: Options, outside: Outside) -> Path:
     path = Path(options.write).expanduser().absolute()
     if path.exists() and not _is_ours(path):
         raise UsageError(
-            f"{path} is there already.",
+            f"{path} already exists.",
             "It was not written by `helm-canary credentials`, and what else it holds would be lost.",
-            "Give another --write, or remove the file.",
+            "Give --write a path that does not exist yet.",
         )
     _listen_to_azure(outside)
     identity = _identity(options, outside, needed=True)
@@ -356,8 +356,8 @@ def write_kubeconfig(options: Options, outside: Outside) -> Path:
     if not found.has_entra and not options.admin:
         raise RefusedError(
             f"The cluster {aks.name} has local accounts, so its only credentials are a cluster admin's.",
-            "A file with them gives everything to whoever reads it, and does not expire.",
-            "Enable Entra for the cluster; or give --admin to say that this is meant.",
+            "A file with them gives every right to each of its readers, and does not expire.",
+            "Enable Entra for the cluster; or give --admin to accept that.",
         )
     asking = asking_for(identity, found)
     text = (
@@ -368,8 +368,8 @@ def write_kubeconfig(options: Options, outside: Outside) -> Path:
     except OSError as error:
         raise UsageError(
             f"{path} cannot be written: {error.strerror}.",
-            "The folder is not there, or this account may not write to it.",
-            "Correct --write.",
+            "The folder does not exist, or this account is not allowed to write to it.",
+            "Give --write a path in a folder that exists and can be written to.",
         ) from None
     return path
 

@@ -50,8 +50,8 @@ FAULTS: dict[str, tuple[str, str, str]] = {
     ),
     "no-file": (
         "The file that {variable} names cannot be read: {path}.",
-        "It is not there, or this account may not read it.",
-        "Correct {variable}.",
+        "It does not exist, or this account is not allowed to read it.",
+        "Point {variable} to a file that this account can read.",
     ),
     # --- the CI's own token
     "oidc-refused": (
@@ -60,8 +60,8 @@ FAULTS: dict[str, tuple[str, str, str]] = {
         "Correct that; then run the same command again.",
     ),
     "oidc-away": (
-        "The OIDC endpoint of {platform} gave no answer that can be used.",
-        "It is away, or a proxy stands between: {why}.",
+        "The OIDC endpoint of {platform} gave no usable response.",
+        "It is unreachable, or a proxy stands between: {why}.",
         "Run the same command again; check HTTPS_PROXY and NO_PROXY.",
     ),
     # --- Entra
@@ -78,28 +78,28 @@ FAULTS: dict[str, tuple[str, str, str]] = {
         "Correct the issuer of the federated credential of the application {client}; a `/` at its end counts.",
     ),
     "wrong-audience": (
-        "Entra does not take tokens that are made out for this audience.",
+        "Entra does not accept tokens for this audience.",
         "The job presented audience {audience}; each cloud has its own.",
         "Check --cloud, and the audience of the federated credential of the application {client}.",
     ),
     "assertion-expired": (
         "Entra found the presented assertion outside of its time.",
-        "It is too old (a file that nobody renews), or a proxy held the request back.",
+        "It is too old (a file that is not renewed), or a proxy held the request back.",
         "Run the same command again; where a file carries the assertion, see that it is renewed.",
     ),
     "clock-skew": (
         "The clock of this machine is wrong by {skew} s.",
-        "Azure takes no token that was made outside of its own time.",
+        "Azure accepts no token from more than five minutes before or after its own time.",
         "Set the machine's clock (NTP), then run the same command again.",
     ),
     "secret-wrong": (
-        "Entra does not take the client secret.",
+        "Entra does not accept the client secret.",
         "It is another application's, or its id was given instead of its value.",
         "Put the secret's value into AZURE_CLIENT_SECRET; better, use a federated credential.",
     ),
     "secret-expired": (
         "The client secret or certificate has expired.",
-        "Entra takes none after the date that it was made with.",
+        "Entra accepts none after its expiry date.",
         "Make a new one for the application {client}; better, use a federated credential, which does not expire.",
     ),
     "certificate-unknown": (
@@ -109,7 +109,8 @@ FAULTS: dict[str, tuple[str, str, str]] = {
     ),
     "certificate-unusable": (
         "The client certificate cannot be used.",
-        "The file is no PEM or PFX with a certificate and its RSA key, or AZURE_CLIENT_CERTIFICATE_PASSWORD is not its password.",
+        ("The file is not a PEM or PFX with a certificate and its RSA key, or AZURE_CLIENT_CERTIFICATE_PASSWORD is not its "
+        "password."),
         "Correct AZURE_CLIENT_CERTIFICATE_PATH or AZURE_CLIENT_CERTIFICATE_PASSWORD.",
     ),
     "no-application": (
@@ -124,12 +125,12 @@ FAULTS: dict[str, tuple[str, str, str]] = {
     ),
     "no-aks-application": (
         "The tenant {tenant} does not know AKS's server application.",
-        "The token was asked in a tenant that has never had a cluster of AKS, so --tenant-id is probably another tenant's.",
+        "The token was asked in a tenant that has never had an AKS cluster, so --tenant-id is probably another tenant's.",
         "Correct --tenant-id.",
     ),
     "entra-refused": (
         "Entra gave no token.",
-        "Its own message is below.",
+        "Entra says the line below.",
         "Correct what it names; https://login.microsoftonline.com/error explains its numbers.",
     ),
     "identity-unavailable": (
@@ -138,19 +139,19 @@ FAULTS: dict[str, tuple[str, str, str]] = {
         "Correct that, or choose another --auth.",
     ),
     "entra-away": (
-        "Entra ({host}) gave no answer that can be used.",
-        "It is away, or a proxy or firewall stands between: {why}.",
+        "Entra ({host}) gave no usable response.",
+        "It is unreachable, or a proxy or firewall stands between: {why}.",
         "Run the same command again; check HTTPS_PROXY, NO_PROXY and the firewall's list.",
     ),
     # --- Azure Resource Manager
     "no-cluster-user-role": (
-        "The identity may not fetch the credentials of {cluster}.",
+        "The identity is not allowed to fetch the credentials of {cluster}.",
         ("It lacks the role `Azure Kubernetes Service Cluster User Role` on the cluster (action listClusterUserCredential). The "
         "rights inside the cluster are another role."),
         "az role assignment create --role 'Azure Kubernetes Service Cluster User Role' --assignee {client} --scope {scope}",
     ),
     "no-cluster-admin-role": (
-        "The identity may not fetch the admin credentials of {cluster}.",
+        "The identity is not allowed to fetch the admin credentials of {cluster}.",
         "It lacks the role `Azure Kubernetes Service Cluster Admin Role` on the cluster (action listClusterAdminCredential).",
         "Leave out --admin (better), or assign that role.",
     ),
@@ -175,18 +176,18 @@ FAULTS: dict[str, tuple[str, str, str]] = {
         "Correct --cluster-name or --resource-group: az aks list --query \"[].{{name:name, group:resourceGroup}}\"",
     ),
     "wrong-tenant": (
-        "Azure Resource Manager takes no token of the tenant {tenant} for this subscription.",
+        "Azure Resource Manager accepts no token of the tenant {tenant} for this subscription.",
         "The subscription {subscription} belongs to another tenant.",
         "Correct --tenant-id: az account show --subscription {subscription} --query tenantId",
     ),
     "arm-unauthenticated": (
-        "Azure Resource Manager does not take the token.",
+        "Azure Resource Manager does not accept the token.",
         "It was made for another cloud, or it has expired on the way.",
         "Check --cloud; then run the same command again.",
     ),
     "arm-refused": (
         "Azure Resource Manager refused to give the credentials of {cluster}: {status}.",
-        "Its own message is below.",
+        "Azure says the line below.",
         "Correct what it names and run the same command again.",
     ),
     "arm-throttled": (
@@ -195,13 +196,13 @@ FAULTS: dict[str, tuple[str, str, str]] = {
         "Run the same command again later.",
     ),
     "arm-away": (
-        "Azure Resource Manager ({host}) gave no answer that can be used in {limit} s.",
-        "It is away, or a proxy or firewall stands between: {why}.",
+        "Azure Resource Manager ({host}) gave no usable response in {limit} s.",
+        "It is unreachable, or a proxy or firewall stands between: {why}.",
         "Run the same command again; check HTTPS_PROXY, NO_PROXY and https://status.azure.com.",
     ),
     "arm-junk": (
         "Azure Resource Manager's answer cannot be read.",
-        "It is no JSON, was cut off, or its kubeconfig is no base64: most often a proxy's own page.",
+        "It is not JSON, was cut off, or its kubeconfig is not base64: most often a proxy's own page.",
         "Check HTTPS_PROXY and --cloud; then run the same command again.",
     ),
     "kubeconfig-unusable": (
@@ -211,13 +212,13 @@ FAULTS: dict[str, tuple[str, str, str]] = {
     ),
     "tls-not-trusted": (
         "The certificate of {host} is not trusted here.",
-        "A proxy that reads along presents its own, or the machine lacks a certificate authority.",
+        "A TLS-inspecting proxy presents its own, or the machine lacks a certificate authority.",
         "Point REQUESTS_CA_BUNDLE to a file with your organisation's certificate authority.",
     ),
     # --- the cluster itself
     "cluster-stopped": (
         "The cluster {cluster} is stopped.",
-        "Its API server has no address while it is.",
+        "A stopped cluster's API server has no address.",
         "az aks start --name {cluster} --resource-group {group}",
     ),
     "private-cluster": (
@@ -228,34 +229,34 @@ FAULTS: dict[str, tuple[str, str, str]] = {
     ),
     "host-unknown": (
         "The API server's name {host} is not known.",
-        "The cluster {cluster} was deleted or made again, or this machine's DNS does not answer.",
+        "The cluster {cluster} was deleted or created again, or this machine's DNS does not answer.",
         "Check `az aks show --name {cluster} --resource-group {group}`.",
     ),
     "no-kubernetes-role": (
         "The identity has credentials for {cluster} and lacks rights inside it.",
-        "Fetching credentials is one role (it has that one); what it may do with objects is another, in Kubernetes.",
+        "Fetching credentials is one role (it has that one); its rights on objects are another, in Kubernetes.",
         ("Apply docs/rights/release.yaml in the namespace, with a RoleBinding to the identity's object id, or its group's. "
-        "Azure's role `RBAC Writer` does not do: it has nothing of Istio's objects."),
+        "Azure's role `RBAC Writer` is not enough: it has no right on Istio's objects."),
     ),
     "token-refused": (
-        "The API server of {cluster} does not take the identity's token.",
+        "The API server of {cluster} does not accept the identity's token.",
         "The token is of another tenant than the cluster's, has expired and could not be renewed, or the clock is wrong. {why}",
         "Compare --tenant-id with `az aks show --query aadProfile.tenantId`; then run the same command again.",
     ),
     "token-not-renewed": (
-        "The token for {cluster} has expired, and no new one was to be had.",
-        "The identity could get one at the start and not since then: {why}",
+        "The token for {cluster} has expired, and could not be renewed.",
+        "The identity got one at the start, and none since: {why}",
         "Run the same command again: it goes on from where the release is.",
     ),
     # --- registries
     "registry-refused": (
-        "The registry {host} does not take this identity: {status}.",
+        "The registry {host} does not accept this identity: {status}.",
         "It lacks the role AcrPull on the registry (or `Container Registry Repository Reader`).",
         "az role assignment create --role AcrPull --assignee {client} --scope $(az acr show --name {name} --query id -o tsv)",
     ),
     "registry-away": (
-        "The registry {host} gave no answer that can be used.",
-        "It is misspelt, away, or its firewall does not let this machine in: {why}.",
+        "The registry {host} gave no usable response.",
+        "It is misspelt, unreachable, or its firewall does not let this machine in: {why}.",
         "Check --chart and the registry's network settings.",
     ),
 }  # fmt: skip

@@ -177,6 +177,8 @@ def _documents(text: str) -> list[dict[str, Any]]:
         try:
             document, at = decoder.raw_decode(text, at)
         except ValueError as error:
-            raise ToolError("kubectl's answer is no JSON.", "It was cut off.", "Run the command again.") from error
+            raise ToolError(
+                "kubectl's answer is not JSON.", "It was cut off.", "Run the same command again."
+            ) from error
         found.append(document)
     return found

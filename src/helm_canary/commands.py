@@ -203,7 +203,7 @@ def _wire(options: Options, edge: Edge) -> tuple[Options, Execution, Requests]:
         explain=edge.processes.explain,
     )
     edge.processes.patience_s = options.timeout_s
-    edge.processes.away = lambda since_s: edge.report.waiting("the API server to answer again", "it is away", since_s)
+    edge.processes.away = lambda since_s: edge.report.waiting("the API server", "it is unreachable; retrying", since_s)
     return options, execution, requests
 
 

@@ -162,10 +162,10 @@ def describe(
     events = read_events([trouble.pod])
     lines += [f"  event: {event.get('reason')}: {event.get('message')}" for event in (events or ())[-EVENTS_SHOWN:]]
     if not events:
-        lines.append("  no events" if events is not None else "  events: the account may not list them")
+        lines.append("  no events" if events is not None else "  events: the account is not allowed to list them")
     if trouble.container:
         log, of = read_log(trouble.pod, trouble.container, trouble.restarted), f"  log of {trouble.container}"
         lines += [f"{of}: {line}" for line in (log or ())[-LOG_LINES_SHOWN:]]
         if not log:
-            lines.append(f"{of}: empty" if log is not None else f"{of}: the account may not get pods/log")
+            lines.append(f"{of}: empty" if log is not None else f"{of}: the account is not allowed to get pods/log")
     return tuple(lines)

@@ -35,6 +35,7 @@ from helm_canary.core.model import (
 )
 from helm_canary.core.planner import plan as make_plan
 from helm_canary.core.stages import has_touched_production, stages_for
+from helm_canary.core.ways import way_back
 from helm_canary.errors import (
     CanaryError,
     CancelledError,
@@ -184,7 +185,7 @@ class Execution:
                     self.holding.lease.raise_if_lost()
                     return outcome
                 except PlanAnewError as error:
-                    self.report.note(f"{error} Planning anew.")
+                    self.report.note(f"{error} Planning again.")
                     self._prepared = self._written = None
                     facts = self.reading.to_plan_again()
             raise _never_still()
@@ -274,7 +275,7 @@ class Execution:
             said = again.happened if isinstance(again, Refusal) else "; ".join(step.why for step in again.upgrades)
             raise WaitFailedError(
                 f"The plan was carried out, but the cluster is not as it should be: {said}",
-                "Somebody or something else changed it at the same time.",
+                "It was changed outside of helm-canary at the same time.",
                 "Run the same command again.",
             )
 
@@ -415,15 +416,15 @@ class Execution:
         if before.observed.revision == facts.observed.revision:
             return
         happened = (
-            f"Helm revision {facts.observed.revision} was written by somebody else while this command ran "
+            f"Helm revision {facts.observed.revision} was written outside of this command while it ran "
             f"(it expected {before.observed.revision})."
         )
         if self.reading.goes_back or not self.changed:
             raise PlanAnewError(happened)
         raise RefusedError(
             happened,
-            "Two commands run for one release.",
-            "Wait for the other one, look at `helm-canary status`, then run the stage again.",
+            "Another helm command is at work on this release.",
+            "Wait until it has finished, then run the same command again.",
         )
 
     def _check_readiness(self, step: Upgrade, live: Live) -> bool:
@@ -474,10 +475,11 @@ class Execution:
         error = self.explain(error) if isinstance(error, ToolError) else error
         failure: CanaryError
         if isinstance(error, CancelledError):
-            failure = CancelledError(error.happened, where, error.do_next, error.details)
+            failure = CancelledError(error.happened, where, error.do_next + way_back(observed), error.details)
         else:
             kind = FailedError if healthy else FailedUnsafeError
-            failure = kind(error.happened, f"{error.means} {where}".strip(), error.do_next, error.details)
+            do_next = f"{error.do_next}{way_back(observed)}"
+            failure = kind(error.happened, f"{error.means} {where}".strip(), do_next, error.details)
             failure.code = error.code
         failure.outcome = self._outcome(None, observed, error=failure)
         return failure
@@ -509,7 +511,7 @@ class Execution:
 
 def _may_not(missing: Sequence[Right]) -> RefusedError:
     return RefusedError(
-        f"The account may not {', '.join(dict.fromkeys(map(str, missing)))}.",
+        f"The account is not allowed to {', '.join(dict.fromkeys(map(str, missing)))}.",
         "Helm or this command needs it for the release, and would stop in the middle without it.",
         advice(missing),
     )
@@ -517,9 +519,9 @@ def _may_not(missing: Sequence[Right]) -> RefusedError:
 
 def _never_still() -> RefusedError:
     return RefusedError(
-        f"The release was changed by others each of the {MOST_PLANS} times that this command had planned.",
-        "Other commands or controllers write to it all the time.",
-        "Find out which with `helm history`, stop them, then run the same command again.",
+        f"Gave up after {MOST_PLANS} attempts: the release kept changing.",
+        "Another command or controller writes to it all the time.",
+        "Find it with `helm history`, stop it, then run the same command again.",
     )
 
 

@@ -60,7 +60,7 @@ def approval(history: History, gate: str, gate_attempt: int | None) -> Review:
     if history.attempt > 1 and gate_attempt != history.attempt:
         raise RefusedError(
             f"The gate {gate} was approved in an earlier attempt of this run, not in attempt {history.attempt}.",
-            "Only the failed jobs were run again, maybe long after somebody approved.",
+            "Only the failed jobs were run again, possibly long after the approval.",
             "Run all jobs again, and approve at the gates; or start a new run.",
         )
     if history.attempt > 1 and history.has_reviewers is False:
@@ -82,18 +82,18 @@ def check_starter(started_by: str, allowed: Sequence[str]) -> None:
     """Raises RefusedError unless the account that started this attempt is one of these."""
     if started_by.casefold() not in {name.casefold() for name in allowed}:
         raise RefusedError(
-            f"{started_by or 'Nobody'} may not start this stage.",
-            f"The workflow lets only {', '.join(allowed)} start it.",
-            "Ask one of them, or have the list changed.",
+            f"{started_by or 'An account that the CI does not name'} is not allowed to start this stage.",
+            f"The workflow allows {', '.join(allowed)}.",
+            "Ask one of them to run it, or add the account to --started-by in the workflow.",
         )
 
 
 def _nobody(gate: str, has_reviewers: bool | None) -> RefusedError:
-    means = "Its environment is missing, misspelt or without reviewers, or an administrator passed it by."
+    means = "Its environment is missing, misspelt or without reviewers, or an administrator bypassed it."
     if has_reviewers is False:
         means = "Its environment is missing, misspelt or without reviewers: everything passes."
     return RefusedError(
-        f"Nobody approved the gate {gate} in this run.",
+        f"The gate {gate} was not approved in this run.",
         means,
         f"Give the environment {gate} required reviewers (on Azure Pipelines an approval check); or say "
         "`require-approval: false` (`requireApproval: false`) where no approval is wanted.",

@@ -112,7 +112,7 @@ class Helm:
                 f"This is Helm {version}; Helm 4 is needed.",
                 "Helm 3 patches from the old manifest and leaves a live weight that it does not know of; its support ends in "
                 "February 2027.",
-                "Install Helm 4 and put it first on PATH. Releases that Helm 3 made are taken over.",
+                "Install Helm 4, put it first on PATH and run the same command again. It takes over what Helm 3 made.",
             )
 
     @staticmethod
@@ -122,7 +122,8 @@ class Helm:
             raise RefusedError(
                 f"HELM_DRIVER is {driver!r}; helm-canary reads releases from Secrets only.",
                 "Helm keeps its releases elsewhere here, so the release under way could not be seen.",
-                "Unset HELM_DRIVER, after moving the release to Secrets.",
+                "Unset HELM_DRIVER, if the release was made without it. A release that is kept elsewhere has to be moved "
+                "into Secrets first.",
             )
 
     def read(self) -> Stored:
@@ -232,8 +233,8 @@ def _number(secret: Mapping[str, Any]) -> int:
 def _unreadable(secret: Mapping[str, Any], error: Exception) -> ToolError:
     return ToolError(
         f"Helm's Secret {secret['metadata'].get('name', '?')} cannot be read ({error!r}).",
-        "It was edited by hand, or written by another storage format.",
-        "Look at it with `helm history` and `helm get all`.",
+        "It was edited by hand, or a version of Helm wrote it that helm-canary does not know.",
+        "Restore it from a backup of the cluster; where it was not edited, report this with the output of `helm version`.",
     )
 
 
@@ -277,7 +278,11 @@ def write_chart(revision: Revision, folder: Path) -> ChartSource:
     for part in (*(chart.get("templates") or []), *(chart.get("files") or [])):
         path = (root / part["name"]).resolve()
         if root.resolve() not in path.parents:
-            raise ToolError(f"The stored chart names the file {part['name']!r}, outside of itself.")
+            raise ToolError(
+                f"The stored chart names the file {part['name']!r}, outside of itself.",
+                "A chart's files are inside of its folder; this release was not made by Helm.",
+                "Look at the chart that made this release; nothing of it was written here.",
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(base64.b64decode(part["data"] or ""))
     return write_values(revision, folder, str(root), "")

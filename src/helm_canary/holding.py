@@ -57,7 +57,7 @@ class Holding:
         if not self._ends_by_itself(newest):
             self.helm.mark_failed(newest.number)
             self.report.note(
-                f"Helm revision {newest.number} was left {newest.status} by a Helm that is dead: now it is failed."
+                f"Marked revision {newest.number} as failed: the helm process that left it {newest.status} is gone."
             )
         return False
 
@@ -106,7 +106,7 @@ class Holding:
         began = self.clock.now()
         left = DURATION_S - max(holder.age_s(self.now()), 0.0)
         while (waited := self.clock.now() - began) < left:
-            self.report.waiting(f"another command, {holder}", "to end, or to be dead", waited)
+            self.report.waiting(f"another command, {holder}", "to finish, or its lease to expire", waited)
             self.clock.sleep(POLL_S)
             seen = self.lease.look()
             if seen is None:
@@ -121,8 +121,8 @@ class Holding:
         if self._former_until is None and not self.takes_over and self._age_s(newest) < FOREIGN_S:
             raise RefusedError(
                 f"Helm revision {newest.number} is {newest.status} since {newest.created}.",
-                "Somebody runs Helm for this release, without helm-canary.",
-                "Wait until that has ended. After five minutes it counts as dead; `helm-canary rollback` waits 30 s only.",
+                "A helm command that helm-canary did not start is at work on this release.",
+                "Wait until it has finished, then run the same command again. Five minutes after its start it counts as dead.",
             )
         began = self.clock.now()
         until = began + DURATION_S if self._former_until is None else self._former_until

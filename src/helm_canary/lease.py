@@ -211,11 +211,15 @@ def _read(thing: Mapping[str, Any]) -> _Seen:
 def lost_error(holder: Holder | None) -> LeaseLostError:
     """`holder` None: nobody holds it now."""
     if holder is None:
-        happened, means = "The Lease of this release is held no more.", "Somebody deleted it, or released it by hand."
+        happened, means = (
+            "This command lost the release lease.",
+            "The Lease was deleted or released outside of helm-canary.",
+        )
+        do_next = "Run the same command again."
     else:
         happened = f"The release was taken over by {holder}."
         means = "A rollback goes before every stage, and one was started while this command ran."
-    do_next = "Look at `helm-canary status`. This command has stopped before its next write."
+        do_next = "Wait for the rollback to finish; `helm-canary status` shows what it came to."
     return LeaseLostError(happened, means, do_next)
 
 
@@ -223,7 +227,7 @@ def held_error(holder: Holder) -> RefusedError:
     return RefusedError(
         f"Another command is at work on this release: {holder}.",
         "Two commands at once would undo each other's steps.",
-        "Wait until it has ended, then run this one again. `helm-canary rollback` would take over from it.",
+        "Wait until it has finished, then run the same command again.",
     )
 
 
@@ -231,7 +235,9 @@ def _not_written(stderr: str) -> ToolError:
     means, do_next = "The message below is kubectl's own.", "Run the same command again."
     missing = forbidden(stderr)
     if missing:
-        means = "The account may not. The Lease keeps two commands from changing one release at the same time."
+        means = (
+            "The account is not allowed to. The Lease keeps two commands from changing one release at the same time."
+        )
         do_next = advice(missing)
     happened = "The Lease of this release cannot be written."
     return ToolError(happened, means, do_next, tuple(stderr.strip().splitlines()), stderr=stderr)

@@ -339,8 +339,14 @@ def gather(given: Mapping[str, str], environment: Mapping[str, str]) -> dict[str
     for name in environment:
         if name.startswith(PREFIX) and name not in known and name not in OTHER_VARIABLES:
             near = _nearest(name, sorted(known))
-            hint = f"Perhaps you meant {near}." if near else "`helm-canary --help` lists the options."
-            raise UsageError(f"The variable {name} names no option.", "It is misspelt, or of another version.", hint)
+            hint = (
+                f"Set {near}, if that was meant, or unset it."
+                if near
+                else "Unset it. `helm-canary stage --help` lists the options."
+            )
+            raise UsageError(
+                f"There is no option for the variable {name}.", "It is misspelt, or of another version.", hint
+            )
     texts = {}
     for option in TABLE:
         if given.get(option.key) == "" and option.key not in MAY_BE_EMPTY:
@@ -431,7 +437,7 @@ def _parse(option: Option, text: str) -> Any:
 
 def _fit(option: Option, text: str) -> str:
     if UNFIT.search(text):
-        raise _wrong(option, text, "It holds a line break, a control character, or bytes that are no UTF-8.")
+        raise _wrong(option, text, "It holds a line break, a control character, or bytes that are not UTF-8.")
     return text
 
 
@@ -485,14 +491,14 @@ def _duration(option: Option, text: str) -> float:
 def _weights(text: str) -> tuple[int, ...]:
     parts = [part.strip() for part in re.split(r"[,\n]", text.strip())] if text.strip() else []
     if not all(re.fullmatch(r"[0-9]{1,3}", part) for part in parts):
-        problem: str | None = "a weight is no whole number"
+        problem: str | None = "a weight is not a whole number"
         weights: tuple[int, ...] = ()
     else:
         weights = tuple(map(int, parts))
         problem = weights_problem(weights)
     if problem:
         raise UsageError(
-            f"--weights {_shown(text)} makes no release: {problem}.",
+            f"--weights {_shown(text)} is not a list of weights: {problem}.",
             "The canary's weights rise from stage to stage, and the last one is 100.",
             "Give a list such as 10,90,100.",
         )
@@ -536,7 +542,7 @@ def check_azure(options: Options) -> None:
     if needed and missing:
         raise UsageError(
             f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing.",
-            "A cluster of AKS is found by its name, its resource group and its subscription.",
+            "An AKS cluster is found by its name, its resource group and its subscription.",
             f"Give {' and '.join(missing)}.",
         )
     if options.cluster_name and (options.kubeconfig or options.context):
@@ -577,14 +583,14 @@ def _check_names(options: Options) -> None:
     for name, value, limit in (("release", options.release, 53), ("namespace", options.namespace, 63)):
         if value and (len(value) > limit or not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", value)):
             raise UsageError(
-                f"--{name} {_shown(value)} is no name that Kubernetes takes.",
-                f"It has small letters, digits and `-`, at most {limit}.",
+                f"--{name} {_shown(value)} is not a name that Kubernetes accepts.",
+                f"It has lower-case letters, digits and `-`, at most {limit}.",
                 f"Correct --{name}.",
             )
     for reference in options.allow:
         if not re.fullmatch(r"[A-Za-z]+/[a-z0-9.-]+", reference):
             raise UsageError(
-                f"--allow {_shown(reference)} names no object.",
+                f"--allow {_shown(reference)} does not name an object.",
                 "It is KIND/NAME, such as Service/productpage.",
                 "Correct --allow.",
             )
@@ -597,7 +603,7 @@ def _check_stages(options: Options) -> None:
         raise UsageError(
             f"The pipeline has {options.stages} stages, but these weights make {made}.",
             "A stage for each weight, and steady, promote, return and finish.",
-            "Give as many --weights as the pipeline has stages for, or change the pipeline.",
+            f"Give --weights a number for each canary stage of the pipeline, or make a pipeline of {made} stages.",
         )
 
 
@@ -720,5 +726,5 @@ def _word(line: str, at: int, stops: str) -> tuple[str, str, int]:
 
 def _no_pair(line: str) -> UsageError:
     return UsageError(
-        f"--set {_shown(line)} is no value.", "It is KEY=VALUE, as helm --set takes it.", "Correct --set."
+        f"--set {_shown(line)} is not a value.", "It is KEY=VALUE, as helm --set takes it.", "Correct --set."
     )

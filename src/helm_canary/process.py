@@ -174,7 +174,7 @@ class Processes:
             raise ToolTimeoutError(
                 f"`{_short(arguments)}` did not end within {timeout_s:.3g} s.",
                 "The API server is slow or cannot be reached, or a webhook hangs.",
-                "Try the command by hand; then run the same command again.",
+                "Run the same command again. If it ends so again, try the helm or kubectl command by hand.",
             ) from None
         except BaseException:
             self._end(process)
@@ -372,14 +372,16 @@ def _not_started(program: str, error: OSError) -> ToolMissingError:
         return ToolMissingError(
             f"`{program}` could not be started: {error.strerror}.",
             "The values given with --set are longer than the system lets a command line be.",
-            "Move them to a values file.",
+            "Move them to a file, and give it with --values.",
         )
     if isinstance(error, FileNotFoundError):
         happened, means = f"The program `{program}` was not found.", f"{program} is not installed, or not on PATH."
     else:
         happened = f"The program `{program}` could not be started: {error.strerror}."
-        means = "What PATH names first under that name is no program for this machine, or may not be run."
-    return ToolMissingError(happened, means, "Install it (helm 4, kubectl) and run the command again.")
+        means = "The first file of that name on PATH is not a program for this machine, or is not executable."
+    return ToolMissingError(
+        happened, means, "Install it (Helm 4, kubectl), put it on PATH, and run the same command again."
+    )
 
 
 def tool_error(arguments: Sequence[str], done: Completed) -> ToolError:
@@ -402,17 +404,35 @@ CAUSES: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "does not exist",
-        "A context, file or object that was named does not exist.",
-        "Check --context, --kubeconfig, --chart and --values.",
+        "A context, file or object that was given does not exist.",
+        "Correct the one that the message below names: --context, --kubeconfig, --chart or --values.",
     ),
     (
         "exceeded quota",
         "The namespace's quota leaves no room for this.",
         "Raise the ResourceQuota, or lower replicas or requests.",
     ),
-    ("is forbidden", "The account may not do this.", "Add the right that the message names to the account's Role."),
+    (
+        "denied the request",
+        "An admission webhook rejects an object that was to be written.",
+        "Correct what its message below names, then run the same command again.",
+    ),
+    (
+        "denied request",
+        "An admission policy rejects an object that was to be written.",
+        "Correct what its message below names, then run the same command again.",
+    ),
+    (
+        "is forbidden",
+        "The account is not allowed to do this.",
+        "Add the right that the message names to the account's Role.",
+    ),
     *(
-        (sign, "The API server does not accept the credentials.", "Fetch fresh credentials and run the command again.")
+        (
+            sign,
+            "The API server does not accept the credentials.",
+            "Renew the credentials in the kubeconfig, then run the same command again.",
+        )
         for sign in UNAUTHORIZED
     ),
     (
@@ -422,13 +442,13 @@ CAUSES: tuple[tuple[str, str, str], ...] = (
     ),
     (
         "another operation",
-        "A Helm command for this release is running, or was killed in the middle.",
-        "Wait for it, or look at `helm history`.",
+        "A helm command for this release is at work, or was killed in the middle.",
+        "Wait until it has finished, then run the same command again.",
     ),
     (
         "connection refused",
         "The API server cannot be reached.",
-        "Check the address in the kubeconfig and the network, then run the command again.",
+        "Check the address in the kubeconfig and the network, then run the same command again.",
     ),
     ("no such host", "The API server's name is not known.", "Check the kubeconfig and the network."),
     (
@@ -448,11 +468,15 @@ CAUSES: tuple[tuple[str, str, str], ...] = (
         "A values file, or --set, gives a map of the chart as something else, such as `productionDeployment: 5`.",
         "Correct the value; `helm show values` shows the chart's own.",
     ),
-    ("no such file", "A file or folder that was given does not exist.", "Check --chart, --values and --kubeconfig."),
+    (
+        "no such file",
+        "A file or folder that was given does not exist.",
+        "Correct the one that the message below names: --chart, --values or --kubeconfig.",
+    ),
     (
         "not found",
         "A chart, file or object that was given does not exist.",
-        "Check --chart, --values and --kubeconfig.",
+        "Correct the one that the message below names: --chart, --values or --kubeconfig.",
     ),
 )
 
@@ -462,7 +486,7 @@ def _cause(stderr: str) -> tuple[str, str]:
     for sign, means, do_next in CAUSES:
         if sign.lower() in lowered:
             return means, do_next
-    return "The message below is the tool's own.", "Correct what it names and run the command again."
+    return "The message below is the tool's own.", "Correct what it names, then run the same command again."
 
 
 SENSITIVE = re.compile(r"(?i)(pass|secret|token|credential|key|auth)[^=,]*=(\{(\\.|[^}])*\}|(\\.|[^,])*)")

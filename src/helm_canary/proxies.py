@@ -156,7 +156,9 @@ class Proxies:
                 refused.append(namespace)
         if refused and not items:
             where = ", ".join(refused)
-            raise ToolError("The gateway pods may not be listed.", f"The right `list pods` is missing in {where}.")
+            raise ToolError(
+                "The account is not allowed to list the gateway pods.", f"The right `list pods` is missing in {where}."
+            )
         return items
 
     def _raise_if_none_may_be_asked(self, pods: Sequence[GatewayPod], missing: Sequence[Sequence[Right]]) -> None:
@@ -164,7 +166,7 @@ class Proxies:
         if all(missing):
             rights = list(dict.fromkeys(right for every in missing for right in every))
             names = ", ".join(map(str, pods))
-            raise ToolError(f"No answer from {names}: the account may not {rights[0]}.", advice(rights))
+            raise ToolError(f"No answer from {names}: the account is not allowed to {rights[0]}.", advice(rights))
 
     def splits(self) -> Answers:
         """The weights in force, per pod."""

@@ -127,8 +127,8 @@ class Reading:
     def _take_foreign_routes(self, found: Sequence[Mapping[str, Any]] | None) -> None:
         if found is None:
             self.report.note(
-                "The VirtualServices of other namespaces may not be listed: whether one of them routes to this Service is not "
-                "known."
+                "The account is not allowed to list the VirtualServices of other namespaces: whether one of them routes to "
+                "this Service is not known."
             )
         self._foreign_routes, self._foreign_read = found or (), found is not None
 
@@ -145,7 +145,7 @@ class Reading:
             raise RefusedError(
                 f"There is no Helm release {self.options.release!r} in the namespace {self.options.namespace!r}.",
                 "It was never installed, or --release, --namespace or --context name another place.",
-                "Install it with `stage 1 --tag TAG`.",
+                "Correct --release, --namespace or --context; where it is to be installed, run `stage 1 --tag TAG`.",
             )
         objects = parse_objects(revision.manifest)
         shape = find_shape(objects, self.options.namespace)

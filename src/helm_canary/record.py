@@ -82,7 +82,7 @@ def from_values(values: dict[str, Any]) -> Record | None:
         return _read(release)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise RefusedError(
-            f"The value `release` of the Helm release is no record that this version can read ({error!r}).",
+            f"The value `release` of the Helm release is not a record that this version can read ({error!r}).",
             "The chart uses `release` for something else, or a newer helm-canary wrote it.",
             "Rename the chart's own value, or use the newer helm-canary.",
         ) from error

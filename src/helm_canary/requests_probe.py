@@ -94,7 +94,8 @@ class Requests:
                     return f"http://{address}"
         raise RefusedError(
             "The gateway's address is not known.",
-            "No Service of type LoadBalancer with an address selects the gateway's pods, or Services may not be listed.",
+            "No Service of type LoadBalancer with an address selects the gateway's pods, or the account is not allowed to "
+            "list Services.",
             f"Give --url http://ADDRESS. {advice(missing)}".strip(),
         )
 
@@ -121,7 +122,7 @@ def judge(replies: list[Reply], asked: Mapping[str, int]) -> dict[str, object]:
         raise VerificationError(
             f"Verification failed: {what}.",
             "The service answers with errors, the host or path is wrong, or a weight is not in force.",
-            "Look at the counts below and at `helm-canary status`; nothing was moved.",
+            "Look at the counts below and at `helm-canary status`, correct the cause, then verify again. Nothing was moved.",
             (json.dumps(said),),
         )
     return said

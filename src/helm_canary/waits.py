@@ -121,12 +121,12 @@ class Waits:
         self, live: Live, step: WaitReady, state: TrackState, waited: float, certainly: str
     ) -> WaitFailedError:
         """`certainly`: what does not pass by itself; empty where the time ran out."""
-        means = f"It does not become Ready by itself: {certainly}." if certainly else ""
+        means = f"Waiting does not help: {certainly}." if certainly else ""
         return WaitFailedError(
             f"{step.track.value.capitalize()} is not Ready at {step.version.tag} after {waited:.0f} s: "
             f"{state.ready} of {state.replicas} pods.",
             means or "The new version does not start, or its readiness probe never succeeds.",
-            "Look at the pod below.",
+            "Look at the pod below, correct the cause, then run the same command again.",
             self._description(live, step.track),
         )
 
@@ -175,7 +175,7 @@ class Waits:
             if not other and not silent:
                 if not self.proxies.everywhere:
                     self.say_once(
-                        "Gateway pods in other namespaces may not be listed: whether there are any is not known."
+                        "The account is not allowed to list gateway pods in other namespaces: whether there are any is not known."
                     )
                 self._weaken(proof_where_all_agree(self.proxies, self.shape))
                 return True
@@ -235,7 +235,7 @@ class Waits:
                 self.in_flight_cut += count or 0
                 if count:
                     self.report.note(
-                        f"{count} {what} were still in flight after {self.drain_s:g} s; their pods go now."
+                        f"{count} {what} were still in flight after {self.drain_s:g} s; their pods are removed now."
                     )
                 return
             self.report.waiting(what, "not known" if count is None else str(count), waited)
@@ -287,7 +287,7 @@ class Waits:
         return WaitFailedError(
             f"{step.track.value.capitalize()} failed while it was watched: {why}.",
             "The new version does not hold under all of the traffic.",
-            "Look at the pod below.",
+            "Look at the pod below, correct the cause, then run the same command again.",
             self._description(live, step.track),
         )
 
@@ -321,5 +321,5 @@ def _not_in_force(split: Split, detail: str, waited: float) -> WaitFailedError:
     return WaitFailedError(
         f"The weights {split} are not in force after {waited:.0f} s: {detail}.",
         "istiod does not run, or another VirtualService or EnvoyFilter decides there.",
-        "Look at `istioctl proxy-status`; then run the same command again.",
+        "Look at `istioctl proxy-status`, correct the cause, then run the same command again.",
     )

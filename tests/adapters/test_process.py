@@ -402,7 +402,7 @@ CAUSES = {
     'error: context "x" does not exist': "was named does not exist",
     "Error: stat /x: no such file or directory": "was given does not exist",
     "Error: unable to detect chart at /etc/Chart.yaml: open /etc/Chart.yaml: no such file": "The folder holds no Helm chart",
-    'secrets is forbidden: User "v" cannot list resource "secrets"': "The account may not do this",
+    'secrets is forbidden: User "v" cannot list resource "secrets"': "The account is not allowed to do this",
     'pods "x" is forbidden: exceeded quota: small': "quota",
     "error: You must be logged in to the server (Unauthorized)": "does not accept the credentials",
     HELMS_401: "does not accept the credentials",

@@ -316,7 +316,7 @@ def test_gateways_that_may_not_be_seen_are_not_absent_ones(own: Completed) -> No
     """Where no pod is found and a namespace may not be listed, it cannot be said that there is no gateway."""
     made, _ = proxies({"--all-namespaces": FORBIDDEN, "--namespace recorded": own, "--namespace": FORBIDDEN})
 
-    with pytest.raises(ToolError, match="may not be listed"):
+    with pytest.raises(ToolError, match="not allowed to list"):
         made.pods()
 
 

@@ -162,4 +162,4 @@ def test_who_did_not_start_it_is_refused_before_anything_is_read(api: AzureDevOp
         "HELM_CANARY_STARTED_BY": "bo@example.com",
         "BUILD_REQUESTEDFOREMAIL": "ana@example.com",
     }
-    check_refusal(run(env=environment), 3, "refused", "ana@example.com may not start this stage")
+    check_refusal(run(env=environment), 3, "refused", "ana@example.com is not allowed to start this stage")

@@ -96,7 +96,7 @@ def test_without_the_right_to_list_pods_requests_are_counted(service: Service) -
     proof, said = look(service, *VIEWER, *to_gateway(service))
 
     assert proof == "unproven"
-    assert "The gateway proxies cannot be read: The gateway pods may not be listed." in said
+    assert "The gateway proxies cannot be read: The account is not allowed to list the gateway pods." in said
     assert COUNTED in said
 
 
@@ -105,7 +105,7 @@ def test_without_an_address_too_it_waits(service: Service) -> None:
     proof, said = look(service, *VIEWER)
 
     assert proof == "unproven"
-    assert "The gateway proxies cannot be read: The gateway pods may not be listed." in said
+    assert "The gateway proxies cannot be read: The account is not allowed to list the gateway pods." in said
     assert WAITED in said
 
 

@@ -97,7 +97,7 @@ PLACES = {
     "no such context": (("--context", "nowhere"), "nowhere"),
     "no such kubeconfig": (("--kubeconfig", "/nowhere/config"), "/nowhere/config"),
     "a kubeconfig that is none": (("--kubeconfig", "/etc/passwd"), "/etc/passwd"),
-    "an account that may not": (("--context", "viewer"), "The account may not do this"),
+    "an account that may not": (("--context", "viewer"), "The account is not allowed to do this"),
 }
 
 

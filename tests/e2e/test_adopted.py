@@ -113,7 +113,7 @@ class _Story:
         self.traffic.mark("the rollback that is refused")
         before = self.service.snapshot()
         run = self.service.rollback().expect(3, "refused")
-        assert "neither Helm's revisions nor the ReplicaSets tell its previous version" in run.said
+        assert "its previous version cannot be determined" in run.said
         assert self.service.snapshot() == before
 
     def _forward(self) -> None:

@@ -268,7 +268,7 @@ def test_a_stage_that_nobody_approved(azure: Organisation, ledger: Ledger) -> No
         assert refused.outputs["result"] == "refused"
         ((kind, text),) = refused.issues
         assert kind == "error"
-        assert "Nobody approved the gate canary-2" in text
+        assert "The gate canary-2 was not approved" in text
         assert azure.service.snapshot() == before
 
 

@@ -70,7 +70,7 @@ def test_a_rejected_gate_goes_back_and_an_old_run_changes_nothing(github: Hub, l
         github.new_run()
         unapproved = github.run("release", "84", {"again": True})
         assert unapproved.code == 1, unapproved.log
-        assert "Nobody approved the gate canary-2" in unapproved.log
+        assert "The gate canary-2 was not approved" in unapproved.log
         service.check(RELEASE.rolled_back)
         settle(traffic, ledger, "a rejected gate by act")
 

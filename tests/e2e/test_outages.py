@@ -35,7 +35,7 @@ def test_the_api_server_is_away_for_a_while(lab: Lab, ledger: Ledger, line: str)
         with stopped(service.cluster, "apiserver"):
             time.sleep(AWAY_S)
         run = started.end().expect(0, "done")
-        assert "the API server to answer again" in run.said
+        assert "it is unreachable; retrying" in run.said
         service.check(LATE.at(2))
         settle(traffic, ledger, "the API server away for a while")
     lab.delete(service.namespace)

@@ -72,7 +72,7 @@ ASKED: dict[str, tuple[Asked, tuple[str, ...]]] = {
     ),
     "a stage skipped": (
         lambda service: service.stage("promote", "84"),
-        ("Stage 5 (promote) was asked for", "has reached 2 (canary-10)", "Run stage 3 (canary-90) first"),
+        ("Stage 5 (promote) was asked for", "has reached 2 (canary-10)", "First run `stage 3 --tag 84`"),
     ),
 }  # fmt: skip
 
@@ -138,7 +138,7 @@ def test_a_live_holder_is_refused(fresh: Service) -> None:
     holder.wait_for_line("to be Ready")
     before = fresh.snapshot(), fresh.revision()
     check_refused(
-        fresh.stage(2, "never"), "Another command is at work on this release: `stage 2`", "`helm-canary rollback`"
+        fresh.stage(2, "never"), "Another command is at work on this release: `stage 2`", "Wait until it has finished"
     )
     assert (fresh.snapshot(), fresh.revision()) == before
     holder.signal(signal.SIGINT)
@@ -155,7 +155,7 @@ def test_no_stage_while_a_rollback_is_on_its_way(fresh: Service) -> None:
     rollback.process.communicate()
     before = all_of_it(fresh)
     for stage, tag in ((3, "84"), (2, "84"), (2, "85")):
-        said = ("The release 84-", "is being rolled back", "Run `rollback` to its end")
+        said = ("The release 84-", "is being rolled back", "Run `rollback --of 84-")
         check_refused(fresh.stage(stage, tag), *said)
     assert all_of_it(fresh) == before
     fresh.rollback().expect(0, "done")

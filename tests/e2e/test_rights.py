@@ -191,12 +191,12 @@ def test_a_missing_right_to_bring_back_what_was_deleted_is_named(lab: Lab, accou
 OPTIONAL = {
     "pods/exec": (
         Right("gateway", "", "pods/exec", "create"),
-        "may not create pods/exec in the namespace istio-system",
+        "not allowed to create pods/exec in the namespace istio-system",
     ),
-    "get pods": (Right("gateway", "", "pods", "get"), "may not get pods in the namespace istio-system"),
+    "get pods": (Right("gateway", "", "pods", "get"), "not allowed to get pods in the namespace istio-system"),
     "list pods everywhere": (
         Right("everywhere", "", "pods", "list"),
-        "Gateway pods in other namespaces may not be listed",
+        "The account is not allowed to list gateway pods in other namespaces",
     ),
 }
 
@@ -226,7 +226,7 @@ def test_without_any_right_outside_of_the_namespace_a_release_goes_on(
     for stage in range(2, RELEASE.last + 1):
         ran = runs.stage(stage, "84").expect(0, "done")
         assert ran.answer["proof"] == "unproven", ran.text
-        assert "The gateway pods may not be listed." in ran.said
+        assert "The account is not allowed to list the gateway pods." in ran.said
     assert runs.rollback().expect(0, "done").answer["proof"] == "unproven"
     service.check(RELEASE.rolled_back)
     lab.delete(service.namespace)
@@ -239,7 +239,10 @@ def test_without_everywhere_the_gateways_own_namespace_is_looked_at(lab: Lab, ac
     service.install("83")
     account = accounts(service, {"release": service.namespace, "gateway": GATEWAYS})
     ran = account.runs.stage(1, "83").expect(0)
-    assert (ran.answer["proof"], "Gateway pods in other namespaces may not be listed" in ran.said) == ("unproven", True)
+    assert (ran.answer["proof"], "The account is not allowed to list gateway pods in other namespaces" in ran.said) == (
+        "unproven",
+        True,
+    )
     with account.without(Right("gateway", "", "pods", "list")) as runs:
         assert "The right `list pods` is missing in istio-system" in runs.stage(1, "83").expect(0).said
     lab.delete(service.namespace)
@@ -249,7 +252,7 @@ def test_without_everywhere_the_gateways_own_namespace_is_looked_at(lab: Lab, ac
 def test_without_the_right_to_list_routes_everywhere_it_is_said(under_way: UnderWay) -> None:
     """A VirtualService of another namespace that routes to the Service cannot be seen then, and that is told."""
     right = Right("everywhere", "networking.istio.io", "virtualservices", "list")
-    said = "The VirtualServices of other namespaces may not be listed"
+    said = "The account is not allowed to list the VirtualServices of other namespaces"
     with under_way.whole_release.without(right) as runs, under_way.whole_look.without(right) as looks:
         assert said in runs.stage(2, "84").expect(0, "nothing").said
         assert said in looks.plan(3, "84").expect(0).said
@@ -295,13 +298,13 @@ def test_a_gateway_of_another_namespace_that_may_not_be_read_is_named(
 
 @pytest.mark.matrix
 def test_without_events_and_logs_a_failure_is_told_without_them(lab: Lab, accounts: Callable[..., Account]) -> None:
-    """A canary that is never Ready is named, and what the account may not read is said beside it."""
+    """A canary that is never Ready is named, and what the account is not allowed to read is said beside it."""
     service = lab.service(values=VALUES)
     service.install("83")
     account = accounts(service, pages(service, "release"))
     taken = [right for right in rights("release") if right.resource in TOLD]
     with account.without(*taken) as runs:
         ran = runs.having(options=("--timeout", "5s")).stage(2, "never").expect(4)
-    assert "events: the account may not list them" in ran.said
-    assert "the account may not get pods/log" in ran.said
+    assert "events: the account is not allowed to list them" in ran.said
+    assert "the account is not allowed to get pods/log" in ran.said
     lab.delete(service.namespace)

@@ -178,7 +178,9 @@ def test_a_dead_holder(steady: Service, ledger: Ledger) -> None:
     with load(steady, ledger, "a dead holder's Lease"):
         _lease(steady)
         run = steady.stage(2, "84").expect(0, "done")
-        assert re.search(rf"waiting .*`stage 2`.*{re.escape(RUN_URL)}.* to end, or to be dead", run.said), run.text
+        assert re.search(rf"waiting .*`stage 2`.*{re.escape(RUN_URL)}.* to finish, or its lease to expire", run.said), (
+            run.text
+        )
         assert run.seconds > 20
         steady.check(RELEASE.at(2))
         _lease(steady)

@@ -20,7 +20,7 @@ APPROVALS = {
     "approved": (History(reviews=YES), 1, ""),
     "approved, of a workflow whose gate tells no attempt": (History(reviews=YES), None, ""),
     "named in other letters": (History(reviews=said("Canary-3", "yes")), 1, ""),
-    "nobody": (History(reviews=()), 1, "Nobody approved the gate canary-3"),
+    "nobody": (History(reviews=()), 1, "The gate canary-3 was not approved"),
     "another gate": (History(reviews=said(OTHER, "yes")), 1, "Nobody approved"),
     "rejected": (History(reviews=NO), 1, "Nobody approved"),
     "no reviewers": (History(reviews=(), has_reviewers=False), 1, "everything passes"),

@@ -55,12 +55,12 @@ def test_it_is_a_private_file_for_as_long_as_the_command_runs(given: str, tmp_pa
 @pytest.mark.parametrize(
     ("given", "more", "words"),
     [
-        ("c4n4ry", {}, "holds no kubeconfig"),
-        ("users: 3", {}, "holds no kubeconfig"),
-        ("{c4n4ry: [", {}, "holds no kubeconfig"),
+        ("c4n4ry", {}, "does not hold a kubeconfig"),
+        ("users: 3", {}, "does not hold a kubeconfig"),
+        ("{c4n4ry: [", {}, "does not hold a kubeconfig"),
         # What only looks like a date, and more brackets than Python goes into.
-        (f"{PLAIN}c4n4ry: 2024-13-45\n", {}, "holds no kubeconfig"),
-        ("[" * 3000, {}, "holds no kubeconfig"),
+        (f"{PLAIN}c4n4ry: 2024-13-45\n", {}, "does not hold a kubeconfig"),
+        ("[" * 3000, {}, "does not hold a kubeconfig"),
         (PLAIN, {"kubeconfig": "/tmp/config"}, "together with"),
     ],
 )  # fmt: skip

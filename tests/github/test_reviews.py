@@ -106,7 +106,7 @@ def test_gates_are_for_a_run_of_github(name: str, api: GitHubApi) -> None:
 def test_who_did_not_start_it_is_refused_before_anything_is_read(api: GitHubApi) -> None:
     """`--started-by` lets nobody else through, without a look at the cluster."""
     environment = api.environment() | PLACE | {"HELM_CANARY_STARTED_BY": "bob\neve", "KUBECONFIG": "/nonexistent"}
-    check_refusal(run(env=environment), 3, "refused", "ana may not start this stage", "bob, eve")
+    check_refusal(run(env=environment), 3, "refused", "ana is not allowed to start this stage", "bob, eve")
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def azure_run(environment: Mapping[str, str], mask: Callable[[str], None]) -> Az
     stage, token = environment.get("SYSTEM_STAGENAME", ""), environment.get("SYSTEM_ACCESSTOKEN", "")
     if not (collection and project and stage and token and re.fullmatch(r"[0-9]+", number)):
         raise UsageError(
-            "Who approved cannot be asked: a variable of the agent is missing.",
+            "Azure DevOps cannot be asked who approved: a variable of the agent is missing.",
             "SYSTEM_COLLECTIONURI, SYSTEM_TEAMPROJECT, SYSTEM_STAGENAME, BUILD_BUILDID and SYSTEM_ACCESSTOKEN are needed; a "
             "release pipeline has no stages of this kind.",
             "The task has all of them in a YAML pipeline; in a script step add `env: SYSTEM_ACCESSTOKEN: $(System.AccessToken)`. "

@@ -75,7 +75,7 @@ def github_run(environment: Mapping[str, str], mask: Callable[[str], None]) -> G
         raise UsageError(
             "GITHUB_REPOSITORY, GITHUB_RUN_ID or GITHUB_RUN_ATTEMPT is missing or wrong.",
             "The runner sets all three.",
-            "Do not change them.",
+            "Run the command in a step of a workflow, and leave these variables as the runner sets them.",
         )
     if token:
         mask(token)

@@ -48,7 +48,7 @@ class Api:
             raise self.silent(f"{type(error).__name__} for {path}.") from error
 
     def silent(self, means: str) -> RefusedError:
-        return RefusedError(f"{self.name} did not tell who reviewed this run.", means, self.rights)
+        return RefusedError(f"{self.name} did not report who reviewed this run.", means, self.rights)
 
 
 def _patient_session() -> requests.Session:

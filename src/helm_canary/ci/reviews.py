@@ -32,7 +32,7 @@ def run_of(environment: Mapping[str, str], mask: Callable[[str], None]) -> Run:
 
         return azure_run(environment, mask)
     raise UsageError(
-        "Approvals were asked for, but this is no run of GitHub Actions or Azure Pipelines.",
+        "Approvals were asked for, but this is not a run of GitHub Actions or Azure Pipelines.",
         "--require-approval, --require-rejection and --started-by are about the CI's run.",
-        "Leave them out.",
+        "Leave these options out.",
     )

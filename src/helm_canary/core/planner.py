@@ -241,9 +241,9 @@ def _plan_stage(observed: Observed, wanted: WantedStage) -> Plan | Refusal:
     last = _last_outcome(record, version)
     if last is not None and last.outcome in FINISHED_OUTCOMES and not wanted.again:
         because = f"{version.id} was released before ({last.outcome} {last.at or 'at a time not recorded'})."
-        return _nothing(observed, stage, Result.ALREADY_PAST, because + " `--again` releases it anew.")
+        return _nothing(observed, stage, Result.ALREADY_PAST, because + " `--again` releases it again.")
     if wanted.number == 1:
-        return _check_steady(observed, stage)
+        return _check_steady(observed, stage, version)
     if wanted.number == 2:
         return _plan_new_release(observed, wanted)
     return refuse_not_begun(stage, version)
@@ -616,11 +616,11 @@ def _plan_restored(observed: Observed, wanted: WantedStage, stage: Stage) -> Pla
     return replace(_planned(draft, stage, because, _overwritten(observed)), overwrites=True)
 
 
-def _check_steady(observed: Observed, stage: Stage) -> Plan | Refusal:
+def _check_steady(observed: Observed, stage: Stage, version: Version) -> Plan | Refusal:
     """Rule 6 of the order: say whether a release can start; change nothing."""
     strange, record = _not_steady(observed), _standing(observed)
     if observed.route_missing and record is not None and not _not_steady(_with_route(observed, record)):
-        return refuse_without_route(stage)
+        return refuse_without_route(stage, version)
     if not observed.production.fully_ready:
         strange.append(f"{observed.production.ready} of {observed.production.replicas} production pods are Ready")
     if strange or observed.edits:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from helm_canary.core.model import Direction, Observed, Reason, Record, Refusal, Stage, Version
+from helm_canary.core.stages import stage_named, stages_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +25,22 @@ def _carried_out_by(record: Record) -> str:
         + (f" ({by.run})" if by.run else "")
         + (f" since {record.since}" if record.since else "")
     )
+
+
+def _roll_back(record: Record, before: str = ", or ") -> str:
+    """How to undo a release, and only this one: whatever runs when the advice is taken. Nothing where it undoes nothing."""
+    if record.previous is None:
+        return ""
+    return f"{before}roll back to {record.previous.tag} with `rollback --of {record.new.id}`"
+
+
+def _next_stage(record: Record) -> str:
+    reached = stage_named(record.weights, record.reached).number
+    return f"`stage {min(reached + 1, len(stages_for(record.weights)))} --tag {record.new.tag}`"
+
+
+def _commit(record: Record) -> str:
+    return f" (commit {record.by.commit})" if record.by.commit else ""
 
 
 def refuse_unknown_stage(number: int, stages: Sequence[Stage], weights: Sequence[int]) -> Refusal:
@@ -49,18 +66,23 @@ def refuse_not_ready(observed: Observed, version: Version) -> Refusal:
     return Refusal(
         reason=Reason.NOT_READY,
         happened=f"Production runs {version.id}, but {seen.ready} of {seen.replicas} pods are Ready.",
-        means="The first installation lost pods since; nothing else is there to take its traffic.",
-        do_next="Look at the pods (`helm-canary status`), then run the stage again.",
+        means="The first installation has lost pods; there is no other version to take its traffic.",
+        do_next="Look at the pods, correct what keeps them from Ready, then run the same command again.",
     )
 
 
 def refuse_not_installed(observed: Observed, stage: Stage, version: Version) -> Refusal:
     state = "was never Ready" if observed.installed else "is not installed"
+    do_next = f"Install it with `stage 1 --tag {version.tag}`."
+    if observed.record is not None and observed.production.serving:
+        # What serves is not to be replaced under its traffic, so its own installation comes first.
+        first = f"Finish its installation with `stage 1 --tag {observed.record.new.tag}`"
+        do_next = f"{first}, then start {version.id} with `stage 2 --tag {version.tag}`."
     return Refusal(
         reason=Reason.NOT_INSTALLED,
         happened=f"Stage {stage} was asked for, but the release {state}.",
         means="A first installation has no previous version to share traffic with.",
-        do_next=f"Install it with `stage 1 --tag {version.tag}`.",
+        do_next=do_next,
     )
 
 
@@ -70,7 +92,7 @@ def refuse_other_weights(record: Record, asked: Sequence[int]) -> Refusal:
         reason=Reason.OTHER_WEIGHTS,
         happened=f"{under_way}; now {listed(asked)} was asked for.",
         means="The list was changed in the middle of a release, so that stage numbers mean something else.",
-        do_next=f"Go on with `--weights {','.join(map(str, record.weights))}`, or roll back first.",
+        do_next=f"Go on with `--weights {','.join(map(str, record.weights))}`{_roll_back(record)}.",
     )
 
 
@@ -79,46 +101,42 @@ def refuse_skipped(record: Record, stage: Stage, reached: Stage, following: Stag
         reason=Reason.SKIPPED,
         happened=f"Stage {stage} was asked for, but the release {record.new.id} has reached {reached}.",
         means="A stage was skipped, or its job failed or was never run.",
-        do_next=f"Run stage {following} first.",
+        do_next=f"First run `stage {following.number} --tag {record.new.tag}`, which is {following.name}.",
     )
 
 
 def refuse_other_release(record: Record, version: Version) -> Refusal:
     """Rule 3 of the order."""
     at = f"{record.new.id} is at {record.reached}, toward {record.toward}{_carried_out_by(record)}"
-    if record.direction is Direction.INSTALLING:
-        return Refusal(
-            reason=Reason.OTHER_RELEASE,
-            happened=f"The first installation, of {record.new.id}, is not finished{_carried_out_by(record)}.",
-            means="Its job was stopped before production was Ready.",
-            do_next=f"Run `stage 1 --tag {version.tag}` again.",
-        )
     if record.direction is Direction.ROLLING_BACK and record.previous is None:
         return Refusal(
             reason=Reason.ROLLING_BACK,
             happened=f"The installation of {record.new.id} is being put back as it was{_carried_out_by(record)}.",
-            means="That was started after other hands had changed it, and has not ended.",
-            do_next=f"Run `stage 1 --tag {record.new.tag}` to its end, then start {version.id} with `stage 2`.",
+            means="That was started after a change made outside helm-canary, and has not finished.",
+            do_next=f"Run `stage 1 --tag {record.new.tag}`, then start {version.id} with `stage 2 --tag {version.tag}`.",
         )
     if record.direction is Direction.ROLLING_BACK:
         return Refusal(
             reason=Reason.ROLLING_BACK,
             happened=f"The release {at}, and is being rolled back.",
-            means="A rollback was started and has not ended, so no stage can go forward.",
-            do_next="Run `rollback` to its end, then start the release again with `stage 2`.",
+            means="A rollback was started and has not finished, so no stage can go forward.",
+            do_next=f"Run `rollback --of {record.new.id}`, then start {version.id} with `stage 2 --tag {version.tag}`.",
         )
     if record.new.tag == version.tag:
         return Refusal(
             reason=Reason.OTHER_DIGEST,
             happened=f"The release {at}; chart and values now render {version.id} for the same tag.",
             means="Chart, values or settings were changed in the middle of the release.",
-            do_next="Go on with the chart and values it was started with, or roll back and start anew.",
+            do_next=f"Go on with the chart and values that it was started with{_commit(record)}"
+            + _roll_back(record)
+            + (f" and start again with `stage 2 --tag {version.tag}`." if record.previous else "."),
         )
     return Refusal(
         reason=Reason.OTHER_RELEASE,
         happened=f"Another release is under way: {at}.",
         means="Two releases of one service cannot share its two tracks.",
-        do_next=f"Bring it to its end, or undo it with `rollback --of {record.new.id}`; then start {version.id}.",
+        do_next=f"Run its remaining stages, of which {_next_stage(record)} is the next{_roll_back(record)}; "
+        f"then start {version.id} with `stage 2 --tag {version.tag}`.",
     )
 
 
@@ -127,7 +145,7 @@ def refuse_unfinished(record: Record, reached: Stage, strange: Sequence[str]) ->
         reason=Reason.SKIPPED,
         happened=f"Stage {reached} of {record.new.id} is not complete: {'; '.join(strange)}.",
         means="The command that was to reach it stopped half-way.",
-        do_next=f"Run `stage {reached.number}` again, or `rollback`.",
+        do_next=f"Run `stage {reached.number} --tag {record.new.tag}` again{_roll_back(record)}.",
     )
 
 
@@ -142,24 +160,23 @@ def refuse_different(observed: Observed, record: Record | None, before: Stage, s
     return Refusal(
         reason=Reason.DIFFERENT,
         happened=f"The cluster is not as {before} left it: " + "; ".join([*strange, *edits]) + ".",
-        means="Somebody or something else changed it; going on could send traffic where no pods are.",
-        do_next=f"Undo that change and run the stage again{way_out}.",
+        means="It was changed outside of helm-canary; going on could send traffic where no pods are.",
+        do_next=f"Undo that change and run the same command again{way_out}.",
     )
 
 
-def refuse_without_route(before: Stage) -> Refusal:
+def refuse_without_route(before: Stage, version: Version) -> Refusal:
     return Refusal(
         reason=Reason.DIFFERENT,
         happened=f"The cluster is not as {before} left it: there is no VirtualService.",
-        means="Somebody deleted it. Nothing reaches the service until it is written again, and this stage only asks.",
-        do_next="Run `stage 2`, which writes it again before anything else.",
+        means="It was deleted. Nothing reaches the service until it is written again, and this stage only looks.",
+        do_next=f"Run `stage 2 --tag {version.tag}`, which writes it again before anything else.",
     )
 
 
 def _what_overwrites(record: Record) -> str:
     if record.previous is not None:
-        undone = f" and goes back to {record.previous.tag}" if record.direction is Direction.FINISHED else ""
-        return f", or run `rollback`, which overwrites it{undone}"
+        return f"{_roll_back(record)}, which overwrites it"
     if record.direction is Direction.FORWARD:  # a release that was taken over, with nothing to go back to
         return ""
     return f", or run `stage 1 --tag {record.new.tag}`, which overwrites it"
@@ -175,22 +192,24 @@ def refuse_obstacles(observed: Observed) -> Refusal:
 
 
 def refuse_no_previous(observed: Observed) -> Refusal:
-    if not observed.installed:
-        happened, do_next = "There is no such release.", "Install it with `stage 1 --tag TAG`."
-    elif observed.record is None or observed.record.direction is Direction.FORWARD:
-        happened = (
-            "The release has no record, and neither Helm's revisions nor the ReplicaSets tell its previous version."
-        )
-        do_next = "Go on to its end; then release the tag that you want with `stage 2 --tag TAG`."
-    else:
-        happened = f"The record knows no version before {observed.record.new.id}: it was the first installation."
-        do_next = (
-            "Release the tag that you want with `stage 2`, or with `stage 1` where it was never Ready. "
-            f"`stage 1 --tag {observed.record.new.tag}` takes back what other hands changed."
-        )
+    happened, do_next = _no_previous(observed)
     return Refusal(
-        reason=Reason.NO_PREVIOUS,
-        happened=happened,
-        means="There is nothing to go back to.",
-        do_next=do_next,
+        reason=Reason.NO_PREVIOUS, happened=happened, means="There is nothing to go back to.", do_next=do_next
     )
+
+
+def _no_previous(observed: Observed) -> tuple[str, str]:
+    """What there is in the previous version's place, and how another version is released from there."""
+    record, other = observed.record, "elease the tag that you want with `stage 2 --tag TAG`"
+    if not observed.installed:
+        return "There is no such release.", "Where it is to be installed, run `stage 1 --tag TAG`."
+    if record is None:
+        return "The release has no record, and its previous version cannot be determined.", f"R{other}."
+    if record.direction is Direction.FORWARD:
+        happened = f"The release {record.new.id} is under way, and its previous version cannot be determined."
+        return happened, f"Run its remaining stages, of which {_next_stage(record)} is the next; then r{other}."
+    happened = f"The record knows no version before {record.new.id}: it was the first installation."
+    if not observed.ever_ready and not observed.production.serving:
+        return happened, "No pod of it is Ready: install the tag that you want with `stage 1 --tag TAG`."
+    undo = f"`stage 1 --tag {record.new.tag}` takes back what was changed outside of helm-canary."
+    return happened, f"R{other}. {undo}"
