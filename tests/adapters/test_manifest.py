@@ -305,7 +305,8 @@ def test_the_tag_of_an_image(image: str, tag: str) -> None:
 AROUND: list[tuple[str, str, tuple[str, str] | None]] = [
     ("84", "app:84", ("", "")), ("84", "app:84@sha256:ab84", ("", "")), ("84", "app:v84", ("v", "")),
     ("84", "app:84-alpine", ("", "-alpine")), ("84", "registry:5000/app:84", ("", "")),
-    ("84", "r:84/app:v84-3.19", ("v", "-3.19")), ("84", "app:1.0.84", ("1.0.", "")), ("84", "app:84-84", ("84-", "")), ("84", "app:84alpine", ("", "alpine")),
+    ("84", "r:84/app:v84-3.19", ("v", "-3.19")), ("84", "app:1.0.84", ("1.0.", "")), ("84", "app:84-84", ("84-", "")),
+    ("84", "app:84alpine", ("", "alpine")),
     ("v1.2.3", "app:v1.2.3-slim", ("", "-slim")), ("a1b2", "app:git-a1b2", ("git-", "")), ("1.10", "app:1.10_x", ("", "_x")),
     ("84", "app:841", None), ("84", "app:184", None), ("84", "app84", None), ("84", "app-84:1", None), ("84", "r:84/app", None),
     ("84", "app@sha256:84", None), ("rc", "app:rca", None), ("1.2", "app:1x2", None), ("84", "app", None), ("84", "", None),

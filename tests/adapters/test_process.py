@@ -153,7 +153,7 @@ def test_arguments_that_are_too_long_are_told(processes: Processes) -> None:
     with pytest.raises(ToolMissingError, match="could not be started") as told:
         processes.run([PYTHON, "-c", "pass", "x" * 4_000_000])
 
-    assert "values file" in told.value.do_next
+    assert "--values" in told.value.do_next
 
 
 def test_the_time_limit_ends_a_process(processes: Processes, tmp_path: Path) -> None:
@@ -399,7 +399,7 @@ HELMS_401 = (
     "Error: UPGRADE FAILED: Kubernetes cluster unreachable: the server has asked for the client to provide credentials"
 )
 CAUSES = {
-    'error: context "x" does not exist': "was named does not exist",
+    'error: context "x" does not exist': "was given does not exist",
     "Error: stat /x: no such file or directory": "was given does not exist",
     "Error: unable to detect chart at /etc/Chart.yaml: open /etc/Chart.yaml: no such file": "The folder holds no Helm chart",
     'secrets is forbidden: User "v" cannot list resource "secrets"': "The account is not allowed to do this",
@@ -409,7 +409,7 @@ CAUSES = {
     'the server doesn\'t have a resource type "virtualservices"': "not installed in the cluster",
     "dial tcp 10.0.0.1:443: connect: connection refused": "cannot be reached",
     "lookup x.azmk8s.io: no such host": "name is not known",
-    "Error: UPGRADE FAILED: another operation (install/upgrade/rollback) is in progress": "is running, or was killed",
+    "Error: UPGRADE FAILED: another operation (install/upgrade/rollback) is in progress": "is at work, or was killed",
     "interface conversion: interface {} is float64, not map[string]interface {}": "as something else",
     "template: x/y.yaml:5: nil pointer evaluating interface {}.path": "the tool's own",
     "error unmarshaling path: bad": "the tool's own",

@@ -56,16 +56,16 @@ def test_an_approval_comes_with_who_and_why(api: AzureDevOpsApi) -> None:
     [
         ([], "everything passes"),
         ([Approval(stage="other")], "everything passes"),
-        ([Approval(stage=STAGE, status="rejected")], "passed it by"),
-        ([Approval(stage=STAGE, status="skipped")], "passed it by"),
-        ([Approval(stage=STAGE, pending=True)], "passed it by"),
+        ([Approval(stage=STAGE, status="rejected")], "bypassed it"),
+        ([Approval(stage=STAGE, status="skipped")], "bypassed it"),
+        ([Approval(stage=STAGE, pending=True)], "bypassed it"),
     ],
     ids=["none", "of another stage", "rejected", "skipped", "not by all"],
 )
 def test_what_nobody_approved_is_refused(approvals: list[Approval], words: str, api: AzureDevOpsApi) -> None:
     """An environment without an approval check lets everything through; the refusal says so, and what to set."""
     api.approvals = approvals
-    with pytest.raises(RefusedError, match="Nobody approved") as refused:
+    with pytest.raises(RefusedError, match="was not approved") as refused:
         approval(run_of(api.environment(STAGE), unmasked).history(GATE), GATE, None)
     assert words in refused.value.means
     assert "requireApproval: false" in refused.value.do_next
@@ -88,7 +88,7 @@ def test_a_stage_that_is_run_again_is_approved_again(again: list[Approval], pass
 def test_attempts_that_are_not_told_apart_are_refused(api: AzureDevOpsApi) -> None:
     """A second attempt whose first one Azure DevOps does not show: nobody can say when the approval was given."""
     api.approvals = [Approval(stage=STAGE)]
-    with pytest.raises(RefusedError, match="did not tell"):
+    with pytest.raises(RefusedError, match="did not report"):
         run_of(api.environment(STAGE, SYSTEM_STAGEATTEMPT="2"), unmasked).history(GATE)
 
 
@@ -131,7 +131,7 @@ def test_an_api_that_does_not_tell_is_a_refusal(
     api.approvals = [Approval(stage=STAGE)]
     monkeypatch.setattr(rest, "FIRST_PAUSE_S", 0.01)
     api.faults = list(faults)
-    with pytest.raises(RefusedError, match="Azure DevOps did not tell") as refused:
+    with pytest.raises(RefusedError, match="Azure DevOps did not report") as refused:
         run_of(api.environment(STAGE), unmasked).history(GATE)
     assert "c4n4ry" not in refused.value.text
 

@@ -21,8 +21,8 @@ APPROVALS = {
     "approved, of a workflow whose gate tells no attempt": (History(reviews=YES), None, ""),
     "named in other letters": (History(reviews=said("Canary-3", "yes")), 1, ""),
     "nobody": (History(reviews=()), 1, "The gate canary-3 was not approved"),
-    "another gate": (History(reviews=said(OTHER, "yes")), 1, "Nobody approved"),
-    "rejected": (History(reviews=NO), 1, "Nobody approved"),
+    "another gate": (History(reviews=said(OTHER, "yes")), 1, "was not approved"),
+    "rejected": (History(reviews=NO), 1, "was not approved"),
     "no reviewers": (History(reviews=(), has_reviewers=False), 1, "everything passes"),
     "rejected, then approved in the next attempt": (History(reviews=NO + YES, attempt=2), 2, ""),
     "only the failed jobs run again": (History(reviews=YES, attempt=2), 1, "in an earlier attempt"),
@@ -69,5 +69,5 @@ def test_who_may_start(account: str, may: bool) -> None:
     if may:
         check_starter(account, ("Ana", "eve"))
         return
-    with pytest.raises(RefusedError, match="may not start"):
+    with pytest.raises(RefusedError, match="not allowed to start"):
         check_starter(account, ("Ana", "eve"))

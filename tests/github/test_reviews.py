@@ -56,7 +56,7 @@ def test_an_approval_and_a_rejection_come_with_who_and_why(api: GitHubApi) -> No
 def test_a_gate_without_reviewers_is_told_as_such(api: GitHubApi) -> None:
     """Where nobody approved this gate, the refusal says whether anybody could have, whoever approved another one."""
     api.review("canary-2", "approved")
-    for reviewers, words in ((set(), "everything passes"), ({GATE}, "passed it by")):
+    for reviewers, words in ((set(), "everything passes"), ({GATE}, "bypassed it")):
         api.reviewers = reviewers
         history = run_of(api.environment(), unmasked).history(GATE)
         with pytest.raises(RefusedError) as refused:
@@ -79,7 +79,7 @@ def test_an_api_that_does_not_tell_is_a_refusal(
     api.review(GATE, "approved")
     monkeypatch.setattr(rest, "FIRST_PAUSE_S", 0.01)
     api.faults = list(faults)
-    with pytest.raises(RefusedError, match="did not tell") as refused:
+    with pytest.raises(RefusedError, match="did not report") as refused:
         run_of(api.environment(), unmasked).history(GATE)
     assert "actions: read" in refused.value.do_next
     assert "c4n4ry" not in refused.value.text
@@ -92,7 +92,7 @@ def test_another_form_of_answer_is_a_refusal(body: object, api: GitHubApi) -> No
     if body == {}:
         assert run_of(api.environment(), unmasked).history(GATE).reviews == ()
         return
-    with pytest.raises(RefusedError, match="did not tell"):
+    with pytest.raises(RefusedError, match="did not report"):
         run_of(api.environment(), unmasked).history(GATE)
 
 
