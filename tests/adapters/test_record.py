@@ -191,14 +191,14 @@ def test_what_is_no_record_is_refused(spoil: Callable[[dict[str, Any]], object])
     values = copy.deepcopy(GOOD)
     spoil(values)
 
-    with pytest.raises(RefusedError, match="no record that this version can read"):
+    with pytest.raises(RefusedError, match="not a record that this version can read"):
         from_values({"release": values})
 
 
 @pytest.mark.parametrize("value", OTHER_USES.values(), ids=[*OTHER_USES])
 def test_another_use_of_the_name_is_refused(value: Any) -> None:
     """A chart that has `release` for something of its own."""
-    with pytest.raises(RefusedError, match="no record that this version can read") as told:
+    with pytest.raises(RefusedError, match="not a record that this version can read") as told:
         from_values({"release": value})
 
     assert told.value.means
