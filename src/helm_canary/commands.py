@@ -88,9 +88,7 @@ def carry_out(options: Options, edge: Edge) -> Answer:
 
 
 def _carry_out_on_release(options: Options, edge: Edge) -> Answer:
-    for name in options.values:
-        if Path(name).is_file():
-            check_values(name, Path(name).read_text(encoding="utf-8", errors="replace"))
+    _check_values(options, edge)
     if options.command is Command.PLAN and options.from_tag:
         return _plan_without_cluster(options, edge)
     options, not_approved = _reviewed(options, edge)
@@ -110,6 +108,16 @@ def _carry_out_on_release(options: Options, edge: Edge) -> Answer:
             return _verify(options, execution, requests)
         case Command.TOKEN | Command.CREDENTIALS:
             raise AssertionError("they need no release")
+
+
+def _check_values(options: Options, edge: Edge) -> None:
+    """Raises UsageError where one of the values files, wherever helm reads it, takes what is the program's own."""
+    helm = _helm(options, edge, Connection())
+    for name in options.values:
+        if Path(name).is_file():
+            check_values(name, Path(name).read_text(encoding="utf-8", errors="replace"))
+        elif ":" in name:
+            check_values(name, helm.read_values(name, Path(edge.workspace)))
 
 
 def _reviewed(options: Options, edge: Edge) -> tuple[Options, RefusedError | None]:

@@ -165,6 +165,15 @@ class Helm:
         command = self.connection.helm("template", self.release, source.chart, *self._given(source), *arguments)
         return self.processes.run(command, stdin=stdin, timeout_s=self.timeout_s).stdout
 
+    def read_values(self, name: str, folder: Path) -> str:
+        """What helm reads from a values file that is no local file (a URL, a plugin's scheme): its `release`, as YAML."""
+        chart = folder / "values"
+        (chart / "templates").mkdir(parents=True, exist_ok=True)
+        (chart / "Chart.yaml").write_text("apiVersion: v2\nname: values\nversion: 0.0.0\n", encoding="utf-8")
+        (chart / "templates/release.yaml").write_text("release: {{ .Values.release | toJson }}\n", encoding="utf-8")
+        command = self.connection.helm("template", self.release, str(chart), "--values", _as_one(name))
+        return self.processes.run(command, timeout_s=self.timeout_s).stdout
+
     def command(self, step: Upgrade, source: ChartSource | None = None) -> list[str]:
         """The whole `helm upgrade` of a step; the record goes to its standard input."""
         extra = [] if step.hooks else ["--no-hooks"]
@@ -182,9 +191,14 @@ class Helm:
     @staticmethod
     def _given(source: ChartSource) -> list[str]:
         """What the user gave, and standard input for the record, in the order in which later values win."""
-        values = [word for path in (*source.values, "-") for word in ("--values", path)]
+        values = [word for path in (*source.values, "-") for word in ("--values", _as_one(path))]
         sets = [word for pair in source.sets for word in ("--set", pair)]
         return [*(["--version", source.version] if source.version else []), *values, *sets]
+
+
+def _as_one(path: str) -> str:
+    """A path that helm does not split: each `--values` is a row of CSV to it."""
+    return '"' + path.replace('"', '""') + '"' if "," in path or '"' in path else path
 
 
 def step_arguments(step: Upgrade) -> list[str]:

@@ -6,6 +6,7 @@ are all made from `TABLE`; a test fails where they drift. Every value arrives as
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -86,7 +87,7 @@ TABLE: tuple[Option, ...] = (
     Option(name="namespace", help="Namespace of the release; default: the context's.", placeholder="NAME"),
     Option(name="chart", help="Chart: a folder, an archive, `oci://...` or `repo/name`.", placeholder="CHART"),
     Option(name="chart-version", help="Version of a chart that is not a folder.", placeholder="VERSION"),
-    Option(name="values", kind=Kind.LIST, help="Values file; repeatable.", placeholder="FILE"),
+    Option(name="values", kind=Kind.LIST, help="Values file or URL; repeatable, or with commas.", placeholder="FILE"),
     Option(
         name="set",
         kind=Kind.LIST,
@@ -422,7 +423,8 @@ def _parse(option: Option, text: str) -> Any:
         case Kind.TEXT:
             return _fit(option, text) if option.key != "tag" else text
         case Kind.LIST:
-            return tuple(_fit(option, line.strip()) for line in text.split("\n") if line.strip())
+            lines = tuple(_fit(option, line.strip()) for line in text.split("\n") if line.strip())
+            return tuple(name for line in lines for name in _names(option, line)) if option.key == "values" else lines
         case Kind.FLAG:
             return _flag(option, text)
         case Kind.CHOICE:
@@ -433,6 +435,17 @@ def _parse(option: Option, text: str) -> Any:
             return _duration(option, text)
         case Kind.WEIGHTS:
             return _weights(text)
+
+
+def _names(option: Option, line: str) -> list[str]:
+    """The files of one `--values`, as helm splits it: a row of CSV, so that a name with a comma stands in quotes."""
+    try:
+        (names,) = csv.reader([line], strict=True)
+    except csv.Error as error:
+        raise _wrong(option, line, f"It is a row of CSV, and helm cannot split it ({error}).") from error
+    if not all(name.strip() for name in names):
+        raise _wrong(option, line, "A name is missing before or behind a comma.")
+    return names
 
 
 def _fit(option: Option, text: str) -> str:
@@ -634,7 +647,7 @@ def _nearest(word: str, known: Sequence[str]) -> str:
 def _check_paths(options: Options) -> None:
     """What helm or the program itself would take for something else."""
     for name, value in (("chart", options.chart), *(("values", path) for path in options.values)):
-        if value.startswith("-"):
+        if value.strip().startswith("-"):
             raise UsageError(
                 f"--{name} {_shown(value)} is wrong.",
                 "It begins with `-`: a value is missing, or it means standard input, where helm gets the record from.",

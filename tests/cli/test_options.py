@@ -197,7 +197,8 @@ LISTS = [
     ("a.yaml", ("a.yaml",)),
     ("a.yaml\nb.yaml", ("a.yaml", "b.yaml")),
     ("\n  a.yaml  \n\n\tb.yaml\n", ("a.yaml", "b.yaml")),
-    ("a b.yaml\nc,d.yaml", ("a b.yaml", "c,d.yaml")),
+    ('a b.yaml\n"c,d.yaml"', ("a b.yaml", "c,d.yaml")),
+    ("a.yaml,b.yaml\nc.yaml", ("a.yaml", "b.yaml", "c.yaml")),
     ("a.yaml\r\nb.yaml\r\n", ("a.yaml", "b.yaml")),
     ("", ()),
 ]
@@ -205,8 +206,15 @@ LISTS = [
 
 @pytest.mark.parametrize(("text", "lines"), LISTS)
 def test_a_variable_has_its_list_one_a_line(text: str, lines: tuple[str, ...]) -> None:
-    """Lines are values, blank lines and the blanks around one are not; commas and blanks inside one stay."""
+    """Lines are values, blank lines and the blanks around one are not; blanks inside one stay. Files may stand in one line."""
     assert read(Command.STATUS, {"release": "page"}, {"HELM_CANARY_VALUES": text}).values == lines
+
+
+def test_a_comma_in_another_list_stays() -> None:
+    """Only helm's files are split at commas."""
+    text = "a=1,b=2\nc=3"
+    flags = {"release": "page", "chart": ".", "tag": "84"}
+    assert read(Command.STAGE, flags, {"HELM_CANARY_SET": text}).set == ("a=1,b=2", "c=3")
 
 
 def test_a_flag_of_a_list_may_be_repeated() -> None:
