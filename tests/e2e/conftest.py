@@ -67,11 +67,21 @@ class Lab:
         options: tuple[str, ...] = ("--drain", "1s", "--timeout", "90s"),
     ) -> Service:
         """A namespace of its own, with nothing installed."""
+        name = self._namespace()
+        whole = merge(base_values(repository, f"{name}.example.com"), values or {})
+        return Service(self.cluster, name, self.folder, values=whole, options=options)
+
+    def other(self, chart: Path, release: str) -> Service:
+        """The same for a chart that is not the product's, and whose one value of ours is its host."""
+        name = self._namespace()
+        values, options = {"host": f"{name}.example.com"}, ("--drain", "1s", "--timeout", "90s")
+        return Service(self.cluster, name, self.folder, chart, values, options, release)
+
+    def _namespace(self) -> str:
         name = f"e2e-{os.getpid()}-{next(self._numbers)}"
         self._names.append(name)
         self.cluster.kubectl("create", "namespace", name)
-        whole = merge(base_values(repository, f"{name}.example.com"), values or {})
-        return Service(self.cluster, name, self.folder, values=whole, options=options)
+        return name
 
     @contextmanager
     def lend(self, key: str, make: Callable[[], Service]) -> Iterator[Service]:
