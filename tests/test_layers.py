@@ -27,7 +27,7 @@ OUTSIDE_WORLD = {
     "time", "datetime", "os", "pathlib", "socket", "subprocess", "random", "secrets", "uuid", "tempfile", "shutil", "signal",
     "threading", "asyncio", "http", "urllib", "ssl", "select", "io", "logging", "requests", "yaml",
 }  # fmt: skip
-ADAPTERS = {"helm", "cluster", "routing", "proxies", "lease", "azure", "process", "requests_probe"}
+ADAPTERS = {"helm", "cluster", "routing", "proxies", "lease", "azure", "process", "requests_probe", "pod_requests"}
 LAZY = {"azure", "cryptography", "msal", "requests"}
 EDGE = ("__main__", "ci")
 WIRING = ("__main__", "access", "commands")

@@ -28,7 +28,9 @@ from helm_canary.lease import Lease
 from helm_canary.manifest import Shape, check_values
 from helm_canary.options import Command, Options
 from helm_canary.outcome import Outcome
+from helm_canary.pod_requests import PodRequests
 from helm_canary.ports import Clock, Reporter
+from helm_canary.probing import NOTHING_SENT
 from helm_canary.process import Connection, Processes, shown_command
 from helm_canary.proxies import Proxies
 from helm_canary.reading import Reading
@@ -176,7 +178,7 @@ def _wire(options: Options, edge: Edge) -> tuple[Options, Execution, Requests]:
     if not options.namespace:
         namespace = Cluster(processes=edge.processes, connection=connection).current_namespace()
         options, connection = replace(options, namespace=namespace), replace(connection, namespace=namespace)
-    requests = Requests(processes=edge.processes, connection=connection, url=options.url, path=options.path)
+    requests = Requests(processes=edge.processes, connection=connection, url=options.url, path=_path(options))
 
     def proxies_for(shape: Shape) -> Proxies:
         requests.host = next((host for host in shape.hosts if "*" not in host), shape.host)
@@ -193,6 +195,7 @@ def _wire(options: Options, edge: Edge) -> tuple[Options, Execution, Requests]:
         cluster=cluster,
         proxies_for=proxies_for,
         requests=requests,
+        pods=PodRequests(processes=edge.processes, connection=connection),
         clock=clock,
         report=edge.report,
         by=by,
@@ -213,6 +216,11 @@ def _wire(options: Options, edge: Edge) -> tuple[Options, Execution, Requests]:
     edge.processes.patience_s = options.timeout_s
     edge.processes.away = lambda since_s: edge.report.waiting("the API server", "it is unreachable; retrying", since_s)
     return options, execution, requests
+
+
+def _path(options: Options) -> str:
+    """Of the requests that are counted; what a stage sends once has a default of its own."""
+    return "/" if options.path in ("", NOTHING_SENT) else options.path
 
 
 def _holding(options: Options, edge: Edge, connection: Connection, helm: Helm, clock: Clock, by: Provenance) -> Holding:

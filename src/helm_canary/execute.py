@@ -54,6 +54,7 @@ from helm_canary.ports import Clock, ClusterPort, HelmPort, Reporter
 from helm_canary.reading import Facts, Reading
 from helm_canary.rendering import Rendered, check_same_pods, unsteady
 from helm_canary.rights import Right, advice, needed
+from helm_canary.serving import NotServedError
 from helm_canary.waits import WaitFailedError
 
 # A rendering so old is made again: what `lookup` in a chart reads may have changed.
@@ -103,6 +104,7 @@ class Execution:
     _prepared: _Prepared | None = None
     _written: _Written | None = None
     _overwrites: bool = False
+    _rescues: bool = False
     _version_id: str = ""
 
     # --- commands ----------------------------------------------------------------------------------------------------
@@ -291,10 +293,19 @@ class Execution:
             case Prove():
                 self.reading.waits.prove(step, meanwhile=self._settle_if_read)
                 self._settle()
+                self._check_served()
             case Drain():
                 self.reading.waits.drain(step)
             case Watch():
                 self._watch(step)
+
+    def _check_served(self) -> None:
+        """An installation is not done before a request has arrived, where one can be sent."""
+        assert self.reading.facts is not None
+        assert self.reading.serving is not None
+        record = self.reading.facts.observed.record
+        if self.options.stage == 1 and record is not None and record.direction is Direction.INSTALLING:
+            self.reading.serving.check_installation(self.reading.again().live)
 
     def _watch(self, step: Watch) -> None:
         assert self.reading.waits is not None
@@ -305,6 +316,7 @@ class Execution:
             if not facts.observed.track(step.track.other).fully_ready:
                 raise
             self.report.note(f"{error.happened} Its traffic goes back to the {step.track.other.value}.")
+            self._rescues = True
             for rescue in step.on_failure:
                 self._rescue(rescue)
             raise
@@ -431,6 +443,7 @@ class Execution:
         """Rule 1 once more, at the last moment and with what the proxies know; whether that had to be waited for."""
         assert self.reading.waits is not None
         assert self.reading.facts is not None
+        assert self.reading.serving is not None
         observed, waited = self.reading.facts.observed, False
         if step.change is not Change.WEIGHT or observed.asked is None:
             return False
@@ -439,8 +452,15 @@ class Execution:
             if step.split.of(track) > observed.asked.of(track) and state.version is not None:
                 enough = 1 if _is_early_return(step, track) else None
                 wait = WaitReady(track=track, version=state.version, replicas=max(state.replicas, 1), enough=enough)
-                waited |= not self.reading.waits.ready(wait, live)
+                at_once = self.reading.waits.ready(wait, live)
+                if at_once and not observed.asked.of(track) and self._holds_weight(step):
+                    self.reading.serving.check_before_weight(track, state.version.id, live)
+                waited |= not at_once
         return waited
+
+    def _holds_weight(self, step: Upgrade) -> bool:
+        """Whether weight waits for an answer: never where it goes back."""
+        return step.record.direction is Direction.FORWARD and not self._rescues
 
     def _check_written(self, step: Upgrade, facts: Facts) -> None:
         """Rule 6: what was asked is what is there."""
@@ -477,7 +497,7 @@ class Execution:
         if isinstance(error, CancelledError):
             failure = CancelledError(error.happened, where, error.do_next + way_back(observed), error.details)
         else:
-            kind = FailedError if healthy else FailedUnsafeError
+            kind = FailedError if healthy and not isinstance(error, NotServedError) else FailedUnsafeError
             do_next = f"{error.do_next}{way_back(observed)}"
             failure = kind(error.happened, f"{error.means} {where}".strip(), do_next, error.details)
             failure.code = error.code

@@ -134,7 +134,11 @@ TABLE: tuple[Option, ...] = (
         help="Where requests are sent; default: the gateway's load balancer.",
         placeholder="URL",
     ),
-    Option(name="path", default="/", help="Path of the requests.", placeholder="PATH"),
+    Option(
+        name="path",
+        help="Path of the requests. Without it a stage asks for the readiness probe's path, or `/`; `none`: it sends no request.",
+        placeholder="PATH",
+    ),
     Option(
         name="requests",
         kind=Kind.NUMBER,
@@ -302,7 +306,7 @@ class Options:
     of: str = ""
     from_tag: str = ""
     url: str = ""
-    path: str = "/"
+    path: str = ""
     requests: int = 100
     approved_by: str = ""
     comment: str = ""

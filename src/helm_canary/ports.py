@@ -9,7 +9,8 @@ from helm_canary.cluster import Live
 from helm_canary.core.model import Plan, Step, Upgrade
 from helm_canary.helm import ChartSource, Stored
 from helm_canary.lease import Holder
-from helm_canary.proxies import Answers
+from helm_canary.probing import Reply, Request
+from helm_canary.proxies import Answers, GatewayPod
 from helm_canary.rights import Right
 
 
@@ -61,6 +62,14 @@ class ProxiesPort(Protocol):
     def find(self, known_gateways: Sequence[Mapping[str, Any]]) -> None: ...
     def splits(self) -> Answers: ...
     def endpoints(self) -> Answers: ...
+    def selected_by(self, gateway: str) -> list[GatewayPod]: ...
+
+
+class PodRequestsPort(Protocol):
+    """One request to one pod, through the API server."""
+
+    def send(self, namespace: str, pod: str, port: int, request: Request) -> Reply: ...
+    def port_of_gateway(self, namespace: str, pod: str, number: int) -> int: ...
 
 
 class RequestsPort(Protocol):

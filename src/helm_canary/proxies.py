@@ -46,12 +46,14 @@ class Endpoints:
     """What one proxy knows of one track: healthy endpoints, and of requests to any endpoint how many are in flight.
 
     `sent`, `failed`: how many there were since the endpoints came, and how many of them ended in a 5xx or without an answer.
+    `connect_failed`: connections that did not come about.
     """
 
     healthy: int
     in_flight: int
     sent: int = 0
     failed: int = 0
+    connect_failed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +124,12 @@ class Proxies:
             for item in self._running(selector):
                 found[self._pod(item)] = None
         return list(found)
+
+    def selected_by(self, gateway: str) -> list[GatewayPod]:
+        """Every Running pod that one Gateway selects, those first that must have its routes. Raises ToolError like `pods`."""
+        selector = selector_of(self.gateways.get(gateway) or {})
+        found = [self._pod(item) for item in self._running(selector)] if selector else []
+        return sorted(found, key=lambda pod: pod.may_lack_route)
 
     def _pod(self, item: Mapping[str, Any]) -> GatewayPod:
         where, name = item["metadata"]["namespace"], item["metadata"]["name"]
@@ -292,6 +300,7 @@ def parse_endpoints(answer: Mapping[str, Any], shape: Shape) -> Mapping[Track, E
             in_flight=before.in_flight + sum(_stat(host, "rq_active") for host in hosts),
             sent=before.sent + sum(_stat(host, "rq_total") for host in hosts),
             failed=before.failed + sum(_stat(host, "rq_error") for host in hosts),
+            connect_failed=before.connect_failed + sum(_stat(host, "cx_connect_fail") for host in hosts),
         )
     return found
 

@@ -15,6 +15,7 @@ from helm_canary.cluster import Live
 from helm_canary.core.model import (
     ALL_PRODUCTION,
     Change,
+    Direction,
     Observed,
     Provenance,
     Split,
@@ -49,10 +50,20 @@ from helm_canary.manifest import (
 )
 from helm_canary.observe import observe
 from helm_canary.options import Command, Options
-from helm_canary.ports import Clock, ClusterPort, HelmPort, LeasePort, ProxiesPort, Reporter, RequestsPort
+from helm_canary.ports import (
+    Clock,
+    ClusterPort,
+    HelmPort,
+    LeasePort,
+    PodRequestsPort,
+    ProxiesPort,
+    Reporter,
+    RequestsPort,
+)
 from helm_canary.record import from_values, release_values, to_text
 from helm_canary.rendering import Rendered, read_rendered
 from helm_canary.routing import follow_roots, full_name
+from helm_canary.serving import Serving
 from helm_canary.waits import Waits, proof_where_all_agree
 
 
@@ -78,6 +89,7 @@ class Reading:
     cluster: ClusterPort
     proxies_for: Callable[[Shape], ProxiesPort]
     requests: RequestsPort
+    pods: PodRequestsPort
     clock: Clock
     report: Reporter
     by: Provenance
@@ -88,6 +100,7 @@ class Reading:
     shape: Shape | None = None
     proxies: ProxiesPort | None = None
     waits: Waits | None = None
+    serving: Serving | None = None
     rules: Future[Sequence[Mapping[str, Any]]] | None = None
     objects: Sequence[Object] = ()
     _foreign_routes: Sequence[Mapping[str, Any]] = ()
@@ -119,7 +132,16 @@ class Reading:
         if self._wanted is None:
             return self.facts_of(stored, live)
         shared = self._shared_changes(stored, live, self.known_shape, self._wanted)
-        return self.facts_of(stored, live, shared=shared, rendered=self._wanted.objects)
+        return self._with_service_seen(self.facts_of(stored, live, shared=shared, rendered=self._wanted.objects))
+
+    def _with_service_seen(self, facts: Facts) -> Facts:
+        """Of an installation that was not finished: whether requests arrive, where its pods are Ready."""
+        observed = facts.observed
+        begun = observed.record is not None and observed.record.direction is Direction.INSTALLING
+        if begun and observed.production.fully_ready and self.serving and self.serving.never_served(facts.live):
+            facts = replace(facts, observed=replace(observed, unserved=True))
+            self.facts = facts
+        return facts
 
     def to_plan_again(self) -> Facts:
         return self._facts_to_plan(*self.read())
@@ -227,6 +249,15 @@ class Reading:
             target=self._target,
         )
         self.waits.stored = stored
+        self.serving = self.serving or Serving(
+            proxies=self.proxies,
+            pods=self.pods,
+            clock=self.waits.clock,
+            report=self.report,
+            shape=shape,
+            path=self.options.path,
+            mode=self.options.proof,
+        )
         return facts
 
     def again(self) -> Facts:

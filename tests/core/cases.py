@@ -46,6 +46,7 @@ GIVEN: dict[str, Any] = {
     "hpa": False,
     "installed": True,
     "ever-ready": True,
+    "unserved": False,
     "edits": [],
     "obstacles": [],
     "shared": [],
@@ -81,6 +82,7 @@ def read(name: str, case: dict[str, Any]) -> Case:
     observed = Observed(
         installed=given["installed"],
         ever_ready=given["ever-ready"],
+        unserved=given["unserved"],
         revision=7 if given["installed"] else 0,
         applied=given["applied"],
         written_replicas=given["written"],

@@ -19,7 +19,7 @@ RELEASE = Release("83", "84")
 # With a HorizontalPodAutoscaler the chart renders every kind that it can.
 VALUES = {"autoscaling": {"enabled": True, "minReplicas": 2, "maxReplicas": 3}}
 # Without these a command goes on, and says what it cannot see.
-TOLD = {"events", "pods/log"}
+TOLD = {"events", "pods/log", "pods/portforward"}
 QUICK = {"patch virtualservices", "delete secrets", "list pods", "create leases"}
 
 
@@ -113,6 +113,8 @@ def chosen(page: str, wanted: Callable[[Right], bool]) -> list[object]:
 
 def is_for_what_is_there(right: Right) -> bool:
     """Not the rights to make what is there already; Secrets and the Lease are made again and again."""
+    if str(right) == "get pods":
+        return False
     return right.resource not in TOLD and (right.verb != "create" or right.resource in ("secrets", "leases"))
 
 

@@ -220,6 +220,7 @@ class Observed:
 
     installed    a Helm release of this name exists
     ever_ready   its installation was Ready once
+    unserved     it was not finished, and no request reaches it though its pods are Ready
     revision     newest Helm revision, 0 where there is none
     applied      Helm says that the newest revision was applied whole; else the record may be one write ahead
     written_replicas  production's replicas as the newest revision rendered them
@@ -233,6 +234,7 @@ class Observed:
 
     installed: bool
     ever_ready: bool = True
+    unserved: bool = False
     revision: int = 0
     applied: bool = True
     written_replicas: int | None = None

@@ -254,6 +254,7 @@ def _is_installed(observed: Observed, version: Version) -> bool:
     if not observed.installed or observed.ever_ready:
         return observed.installed
     whole = observed.applied and observed.asked == ALL_PRODUCTION and observed.production.fully_ready
+    whole = whole and not observed.unserved
     return whole and observed.production.version != version
 
 
@@ -295,10 +296,10 @@ def _plan_first(observed: Observed, wanted: WantedStage, stage: Stage) -> Plan |
         by=wanted.by,
         since=wanted.by.at,
     )
-    if observed.production.version == version and observed.applied and observed.asked == ALL_PRODUCTION:
-        draft = _Draft.of(observed, observed.record or begun, version)
-    else:
-        draft = _install(begun)
+    written = observed.production.version == version and observed.applied and observed.asked == ALL_PRODUCTION
+    # Where no request arrives, what keeps it away may be any object of the chart.
+    stands = written and not observed.unserved
+    draft = _Draft.of(observed, observed.record or begun, version) if stands else _install(begun)
     draft.wait_ready(PRODUCTION)
     draft.prove()
     past = Past(id=version.id, outcome="installed", run=wanted.by.run, at=wanted.by.at)

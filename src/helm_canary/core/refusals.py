@@ -72,7 +72,7 @@ def refuse_not_ready(observed: Observed, version: Version) -> Refusal:
 
 
 def refuse_not_installed(observed: Observed, stage: Stage, version: Version) -> Refusal:
-    state = "was never Ready" if observed.installed else "is not installed"
+    state = "is not installed" if not observed.installed else "never served" if observed.unserved else "was never Ready"
     do_next = f"Install it with `stage 1 --tag {version.tag}`."
     if observed.record is not None and observed.production.serving:
         # What serves is not to be replaced under its traffic, so its own installation comes first.
