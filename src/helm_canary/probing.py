@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Any
 
 from helm_canary.core.model import Track
-from helm_canary.manifest import Shape, full_host, gateways_of
+from helm_canary.manifest import Shape, full_host
 
 NOTHING_SENT = "none"
 HTTP, HTTPS = ("HTTP", "HTTP2"), ("HTTPS",)
@@ -107,26 +107,25 @@ class Server:
 
 
 def gateway_request(
-    route: Mapping[str, Any], gateways: Mapping[str, Mapping[str, Any]], shape: Shape, paths: Sequence[str]
+    route: Mapping[str, Any], gateways: Mapping[str, Mapping[str, Any] | None], shape: Shape, paths: Sequence[str]
 ) -> tuple[Server, Request]:
     """What to ask, and of which server: the first of these paths that the VirtualService sends to both tracks, or one of its own.
 
     `gateways`: those that the VirtualService names, by `namespace/name`. Raises UnaskableError.
     """
     path = _routed_path(route, shape, paths)
-    hosts = [str(host) for host in route["spec"].get("hosts") or []]
-    servers = [server for name in gateways_of(dict(route), shape.namespace) for server in _servers(name, gateways)]
+    servers = [server for name in shape.gateways for server in _servers(name, gateways)]
     if not servers:
         raise UnaskableError("no Gateway that the VirtualService names has a server for plain HTTP, or for HTTPS alone")
     for server in sorted(servers, key=lambda server: server.tls):
-        host = common_host(hosts, list(_hosts_for(server, shape.namespace)))
+        host = common_host(shape.hosts, list(_hosts_for(server, shape.namespace)))
         if host:
             return server, Request(host=host, path=path, tls=server.tls)
     # None of them serves the VirtualService's hosts: the gateway's answer will say so.
-    return servers[0], Request(host=_concrete((hosts or [shape.host])[0], shape), path=path, tls=servers[0].tls)
+    return servers[0], Request(host=_concrete((*shape.hosts, shape.host)[0], shape), path=path, tls=servers[0].tls)
 
 
-def _servers(name: str, gateways: Mapping[str, Mapping[str, Any]]) -> Iterator[Server]:
+def _servers(name: str, gateways: Mapping[str, Mapping[str, Any] | None]) -> Iterator[Server]:
     spec = (gateways.get(name) or {}).get("spec") or {}
     for server in spec.get("servers") or []:
         port, tls = server.get("port") or {}, server.get("tls") or {}
@@ -173,7 +172,8 @@ def _routed_path(route: Mapping[str, Any], shape: Shape, wanted: Sequence[str]) 
     """The first path that a route of both tracks takes. Raises UnaskableError."""
     rules = [rule for rule in route["spec"].get("http") or [] if isinstance(rule, dict)]
     own = [str(uri.get("exact") or uri.get("prefix") or "") for uri in _uris(rules)]
-    for path in [*wanted, *filter(None, own)]:
+    # What a delegate's roots hand on to it is not known; what it looks for itself is a part of it.
+    for path in [*filter(None, own), *wanted] if shape.delegate else [*wanted, *filter(None, own)]:
         rule = next((rule for rule in rules if _takes(rule, path)), None)
         if rule is not None and "fault" not in rule and _is_ours(rule, shape):
             return path
@@ -217,14 +217,15 @@ class Pod:
 def pod_to_ask(pod: Mapping[str, Any], service: Mapping[str, Any], tls_mode: str, shape: Shape) -> Pod:
     """A pod, seen from the Service. Raises UnaskableError where its port does not speak HTTP/1."""
     ports: list[Mapping[str, Any]] = service["spec"].get("ports") or []
-    entry = next((port for port in ports if port.get("port") == shape.port), {})
+    number = port_of(shape)
+    entry = next((port for port in ports if port.get("port") == number), {})
     spoken = str(entry.get("appProtocol") or str(entry.get("name") or "").split("-")[0]).lower()
     if spoken in GRPC or spoken in ONLY_HTTP_2:
-        raise UnaskableError(f"the Service's port {shape.port} is for {spoken}")
+        raise UnaskableError(f"the Service's port {number} is for {spoken}")
     if tls_mode == "MUTUAL":
         raise UnaskableError("the DestinationRule asks for a client certificate of the mesh's own (tls.mode MUTUAL)")
     containers = pod["spec"].get("containers") or []
-    port = _port_in(containers, entry.get("targetPort") or shape.port)
+    port = _port_in(containers, entry.get("targetPort") or number)
     probe = _ready_probe(containers, port)
     return Pod(
         name=pod["metadata"]["name"],
@@ -233,6 +234,11 @@ def pod_to_ask(pod: Mapping[str, Any], service: Mapping[str, Any], tls_mode: str
         tls=tls_mode == "SIMPLE" or str(probe.get("scheme", "")).upper() == "HTTPS",
         sidecar=has_sidecar(pod),
     )
+
+
+def port_of(shape: Shape) -> int:
+    """The Service's port that the routes send to; where they name none, the first that is HTTP."""
+    return shape.ports[0] if shape.ports else shape.port
 
 
 def _port_in(containers: Iterable[Mapping[str, Any]], target: object) -> int:
@@ -288,7 +294,9 @@ def tls_mode(rule: Mapping[str, Any] | None, shape: Shape, track: Track) -> str:
     subset = next((one for one in subsets if one.get("name") == track.value), {})
     for policy in (subset.get("trafficPolicy") or {}, spec.get("trafficPolicy") or {}):
         ports = [
-            one for one in policy.get("portLevelSettings") or [] if (one.get("port") or {}).get("number") == shape.port
+            one
+            for one in policy.get("portLevelSettings") or []
+            if (one.get("port") or {}).get("number") == port_of(shape)
         ]
         for settings in (*ports, policy):
             if (settings.get("tls") or {}).get("mode"):

@@ -101,6 +101,8 @@ class Serving:
         verdict, reply, counted = self._answer_of(found[0], port, request, patience_s)
         if verdict is Verdict.UNSURE:
             verdict = self._answer_of_pod_itself(pod, request, reply)
+        if verdict is Verdict.NO_ROUTE and self.shape.delegate:
+            verdict = Verdict.POLICY  # its roots may hand on other paths
         if verdict in (Verdict.NO_ROUTE, Verdict.NO_WAY):
             return self._failed(live, verdict, request, reply, server, counted, pod)
         if verdict is not Verdict.SERVED:
@@ -146,14 +148,13 @@ class Serving:
 
     def _failed(self, live: Live, verdict: Verdict, request: Request, reply: Reply, server: Server,
                 counted: Counted | None, pod: Pod) -> Failed:  # fmt: skip
-        route = live.find("VirtualService", self.shape.route) or {}
         rule = live.find("DestinationRule", self.shape.rule)
         return Failed(
             verdict=verdict,
             request=request,
             reply=reply,
             server=server,
-            hosts=tuple(map(str, route["spec"].get("hosts") or [])),
+            hosts=self.shape.hosts,
             route=f"{self.shape.namespace}/{self.shape.route}",
             rule=f"{self.shape.namespace}/{self.shape.rule}",
             tls_mode=tls_mode(rule, self.shape, Track.PRODUCTION),
@@ -199,7 +200,7 @@ class Serving:
 
     def _answers(self, live: Live, track: Track, pod: Pod) -> bool:
         """Whether anything comes from a pod's port. An error of the app is a note."""
-        reply = self._send(pod, paths_to_try(self.path, pod.ready_path)[0], self._host(live))
+        reply = self._send(pod, paths_to_try(self.path, pod.ready_path)[0], self._host())
         if reply.status >= 500:
             self._note(f"{track.value.capitalize()} itself answers {reply.status}, asked in its pod {pod.name}.")
         return reply.heard
@@ -208,10 +209,8 @@ class Serving:
         self.report.waiting(f"an answer to GET {path}", f"sent to the pod {pod.name}", 0)
         return self.pods.send(self.shape.namespace, pod.name, pod.port, Request(host=host, path=path, tls=pod.tls))
 
-    def _host(self, live: Live) -> str:
-        route = live.find("VirtualService", self.shape.route) or {}
-        hosts = [str(host) for host in (route.get("spec") or {}).get("hosts") or []]
-        return next((host for host in hosts if "*" not in host), self.shape.host)
+    def _host(self) -> str:
+        return next((host for host in self.shape.hosts if "*" not in host), self.shape.host)
 
     def _pod(self, live: Live, track: Track, item: Mapping[str, Any]) -> Pod:
         service = live.find("Service", self.shape.service)
