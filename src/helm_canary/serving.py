@@ -177,8 +177,8 @@ class Serving:
                 f"from its port {silent.port}. It has got no weight.",
                 f"The new version listens at another port than the Service sends to, or does not answer. "
                 f"The {track.other.value} answers at its own.",
-                "Run `rollback`, correct the version, then release it with `stage 2`. Where it is as it should be, "
-                f"`--path {NOTHING_SENT}` sends no such request.",
+                "A corrected version needs a rollback first, then `stage 2`. Where this one is as it should be, run the stage again "
+                f"with `--path {NOTHING_SENT}`, which sends no such request.",
             )
 
     def _silent_pod(self, track: Track, live: Live) -> Pod | None:
