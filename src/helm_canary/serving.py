@@ -177,7 +177,7 @@ class Serving:
                 f"from its port {silent.port}. It has got no weight.",
                 f"The new version listens at another port than the Service sends to, or does not answer. "
                 f"The {track.other.value} answers at its own.",
-                "A corrected version needs a rollback first, then `stage 2`. Where this one is as it should be, run the stage again "
+                "A corrected version needs a rollback first, then `stage 2`. Where this one is right, run the stage again "
                 f"with `--path {NOTHING_SENT}`, which sends no such request.",
             )
 
