@@ -177,13 +177,13 @@ def _run(options: Options, masks: Masks) -> int:
     from helm_canary.keys import folder_of, keys_in
     from helm_canary.process import Processes, is_passed_on
 
-    console = Console(terminal_width=_terminal_width(), hide=masks.hide, platform=masks.platform)
+    console = Console(terminal_width=_terminal_width(), hide=masks.hide, conceal=masks.conceal, platform=masks.platform)
     environment = {name: value for name, value in os.environ.items() if is_passed_on(name)}
     processes = Processes(environment=environment, echo=console.command)
     _listen(processes)
     with keys_in(folder_of(os.environ)) as workspace:
         edge = Edge(processes=processes, report=console, environment=dict(os.environ), workspace=str(workspace.path),
-                    mask=masks.add, in_ci=not isinstance(masks.platform, Laptop))  # fmt: skip
+                    mask=masks.add, suspect=masks.suspect, in_ci=not isinstance(masks.platform, Laptop))  # fmt: skip
         try:
             answer = carry_out(options, edge)
         finally:
@@ -243,7 +243,7 @@ def _show(answer: Answer, options: Options, masks: Masks, asked: str) -> int:
         # The token is the answer, and whoever called takes it from here.
         print(answer.text)
     elif options.output == "json":
-        print(masks.hide(answer.json))
+        print(masks.hide_json(answer.json))
     else:
         from helm_canary.report import harmless
 
@@ -260,9 +260,12 @@ def _end(error: CanaryError, output: str, masks: Masks | None, arguments: Sequen
     from helm_canary.report import error_text, harmless, nothing_known, outcome_json
 
     masks = masks or _masks()
+    # What others wrote stands in these parts; what to do next is ours alone.
+    error.happened, error.means = masks.conceal(error.happened), masks.conceal(error.means)
+    error.details = tuple(map(masks.conceal, error.details))
     outcome = error.outcome or nothing_known(error)
     if output == "json":
-        print(masks.hide(outcome_json(outcome)))
+        print(masks.hide_json(outcome_json(outcome)))
     print(harmless(masks.hide(error_text(error))), file=sys.stderr)
     if arguments[:1] != [Command.TOKEN.value]:
         publish(outcome, _certain(arguments), masks)

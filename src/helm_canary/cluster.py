@@ -6,7 +6,7 @@ Nothing is decided here. Objects stay as the API server gave them (`Live`), `obs
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,6 +51,7 @@ class Cluster:
 
     processes: Processes
     connection: Connection
+    learn: Callable[[Sequence[Mapping[str, Any]]], None] = lambda objects: None
 
     def read(self) -> Live:
         """Everything of the namespace that a release depends on, in one call."""
@@ -128,6 +129,7 @@ class Cluster:
                 *arguments, "--filename", "-", "--output", "json", namespace=namespace or None
             )
             found += _items_of(self.processes.run(command, stdin=text).stdout)
+        self.learn(found)
         return found
 
     def events_of(self, names: Iterable[str]) -> list[Mapping[str, Any]] | None:

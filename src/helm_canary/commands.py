@@ -25,7 +25,7 @@ from helm_canary.gates import Review, approval, check_starter, rejection
 from helm_canary.helm import ChartSource, Helm, chart_digest, native_arguments
 from helm_canary.holding import Holding
 from helm_canary.lease import Lease
-from helm_canary.manifest import Shape, check_values
+from helm_canary.manifest import Shape, check_values, read_values
 from helm_canary.options import Command, Options
 from helm_canary.outcome import Outcome
 from helm_canary.pod_requests import PodRequests
@@ -37,6 +37,7 @@ from helm_canary.reading import Reading
 from helm_canary.rendering import Rendered, read_rendered
 from helm_canary.report import outcome_json, outcome_text, plan_text, status_text, status_values, step_line, to_json
 from helm_canary.requests_probe import Requests, judge
+from helm_canary.secrecy import Secrecy, suspects
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,7 @@ class Edge:
     environment: Mapping[str, str] = field(repr=False)
     workspace: str
     mask: Callable[[str], None] = field(default=lambda secret: None, repr=False)
+    suspect: Callable[[str], None] = field(default=lambda text: None, repr=False)
     in_ci: bool = False
 
 
@@ -113,13 +115,27 @@ def _carry_out_on_release(options: Options, edge: Edge) -> Answer:
 
 
 def _check_values(options: Options, edge: Edge) -> None:
-    """Raises UsageError where one of the values files, wherever helm reads it, takes what is the program's own."""
+    """Raises UsageError where one of the values files, wherever helm reads it, takes what is the program's own.
+
+    What a value is called secret for is hidden: a chart that cannot be rendered, or a schema, may quote it before any Secret
+    is known.
+    """
     helm = _helm(options, edge, Connection())
+    suspected: list[str] = []
     for name in options.values:
         if Path(name).is_file():
-            check_values(name, Path(name).read_text(encoding="utf-8", errors="replace"))
+            text = Path(name).read_text(encoding="utf-8", errors="replace")
         elif ":" in name:
-            check_values(name, helm.read_values(name, Path(edge.workspace)))
+            text = helm.read_values(name, Path(edge.workspace))
+        else:
+            continue
+        check_values(name, text)
+        suspected += suspects(read_values(text))
+    for pair in options.set:
+        name, _, value = pair.partition("=")
+        suspected += suspects(value, name)
+    for text in suspected:
+        edge.suspect(text)
 
 
 def _reviewed(options: Options, edge: Edge) -> tuple[Options, RefusedError | None]:
@@ -187,7 +203,7 @@ def _wire(options: Options, edge: Edge) -> tuple[Options, Execution, Requests]:
         return found
 
     helm, clock, by = _helm(options, edge, connection), _SystemClock(), _provenance(options, edge.environment)
-    cluster = Cluster(processes=edge.processes, connection=connection)
+    cluster = Cluster(processes=edge.processes, connection=connection, learn=_secrecy(options, edge).learn)
     holding = _holding(options, edge, connection, helm, clock, by)
     reading = Reading(
         options=options,
@@ -246,7 +262,12 @@ def _holding(options: Options, edge: Edge, connection: Connection, helm: Helm, c
 
 def _helm(options: Options, edge: Edge, connection: Connection) -> Helm:
     source = ChartSource(chart=options.chart, version=options.chart_version, values=options.values, sets=options.set)
-    return Helm(processes=edge.processes, connection=connection, release=options.release, source=source)
+    learn = _secrecy(options, edge).learn
+    return Helm(processes=edge.processes, connection=connection, release=options.release, source=source, learn=learn)
+
+
+def _secrecy(options: Options, edge: Edge) -> Secrecy:
+    return Secrecy(mask=edge.mask, public=(options.release, options.namespace, options.tag, options.from_tag))
 
 
 def _provenance(options: Options, environment: Mapping[str, str]) -> Provenance:

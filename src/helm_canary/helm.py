@@ -11,7 +11,7 @@ import gzip
 import hashlib
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 from helm_canary.core.model import Track, Upgrade
 from helm_canary.errors import RefusedError, ToolError
 from helm_canary.keys import write_secret
+from helm_canary.manifest import Object, parse_objects
 from helm_canary.process import Connection, Processes, tool_error
 from helm_canary.record import release_values, to_text
 
@@ -102,6 +103,7 @@ class Helm:
     release: str
     source: ChartSource
     timeout_s: float = 300.0
+    learn: Callable[[Sequence[Object]], None] = lambda objects: None
 
     def check_version(self) -> None:
         """Raises RefusedError unless this is Helm 4 or newer."""
@@ -130,7 +132,10 @@ class Helm:
         """The release from Helm's Secrets; `Stored()` where there is none."""
         selector = f"owner=helm,name={self.release}"
         command = self.connection.kubectl("get", "secrets", "--selector", selector, "--output", "json")
-        return parse_storage(self.processes.run(command, timeout_s=60).stdout)
+        stored = parse_storage(self.processes.run(command, timeout_s=60).stdout)
+        for revision in dict.fromkeys(one.manifest for one in (stored.applied, stored.newest) if one):
+            self.learn(parse_objects(revision))
+        return stored
 
     def mark_failed(self, number: int) -> None:
         """Rewrite a revision that a dead Helm left pending to failed, so that the next upgrade works. It keeps its record.
@@ -163,7 +168,9 @@ class Helm:
 
     def _template(self, source: ChartSource, arguments: Sequence[str], stdin: str) -> str:
         command = self.connection.helm("template", self.release, source.chart, *self._given(source), *arguments)
-        return self.processes.run(command, stdin=stdin, timeout_s=self.timeout_s).stdout
+        manifest = self.processes.run(command, stdin=stdin, timeout_s=self.timeout_s).stdout
+        self.learn(parse_objects(manifest))
+        return manifest
 
     def read_values(self, name: str, folder: Path) -> str:
         """What helm reads from a values file that is no local file (a URL, a plugin's scheme): its `release`, as YAML."""
@@ -246,7 +253,7 @@ def _number(secret: Mapping[str, Any]) -> int:
 
 def _unreadable(secret: Mapping[str, Any], error: Exception) -> ToolError:
     return ToolError(
-        f"Helm's Secret {secret['metadata'].get('name', '?')} cannot be read ({error!r}).",
+        f"Helm's Secret {secret['metadata'].get('name', '?')} cannot be read ({type(error).__name__}).",
         "It was edited by hand, or a version of Helm wrote it that helm-canary does not know.",
         "Restore it from a backup of the cluster; where it was not edited, report this with the output of `helm version`.",
     )
@@ -285,10 +292,10 @@ def write_chart(revision: Revision, folder: Path) -> ChartSource:
     chart = revision.chart
     root = folder / "chart"
     (root / "templates").mkdir(parents=True)
-    (root / "Chart.yaml").write_text(to_text(chart.get("metadata") or {}), encoding="utf-8")
-    (root / "values.yaml").write_text(to_text(chart.get("values") or {}), encoding="utf-8")
+    write_secret(root / "Chart.yaml", to_text(chart.get("metadata") or {}))
+    write_secret(root / "values.yaml", to_text(chart.get("values") or {}))
     if chart.get("schema"):
-        (root / "values.schema.json").write_bytes(base64.b64decode(chart["schema"]))
+        write_secret(root / "values.schema.json", base64.b64decode(chart["schema"]))
     for part in (*(chart.get("templates") or []), *(chart.get("files") or [])):
         path = (root / part["name"]).resolve()
         if root.resolve() not in path.parents:
@@ -298,7 +305,7 @@ def write_chart(revision: Revision, folder: Path) -> ChartSource:
                 "Look at the chart that made this release; nothing of it was written here.",
             )
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(base64.b64decode(part["data"] or ""))
+        write_secret(path, base64.b64decode(part["data"] or ""))
     return write_values(revision, folder, str(root), "")
 
 

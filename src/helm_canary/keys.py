@@ -33,13 +33,13 @@ class Keys:
         return path
 
 
-def write_secret(path: Path, text: str) -> None:
+def write_secret(path: Path, content: str | bytes) -> None:
     """Never a moment with another mode than 0600, nor with half of the content."""
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     with contextlib.suppress(FileNotFoundError):
         new.unlink()
-    with open(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123
-        file.write(text)
+    with open(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:  # noqa: PTH123
+        file.write(content.encode() if isinstance(content, str) else content)
     new.replace(path)
 
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, TypeAlias, cast
@@ -77,7 +77,7 @@ for _tag in ("binary", "timestamp", "omap", "pairs", "set"):  # nothing that JSO
 
 @lru_cache(maxsize=4)
 def parse_objects(manifest: str) -> tuple[Object, ...]:
-    """Every object of a rendered manifest, not to be changed by anyone. Raises RefusedError when it is no YAML.
+    """Every object of a rendered manifest, not to be changed by anyone. Raises RefusedError when it is not YAML.
 
     Kept for a few manifests: one command reads the same one many times.
     """
@@ -85,25 +85,49 @@ def parse_objects(manifest: str) -> tuple[Object, ...]:
         documents = list(yaml.load_all(manifest, Loader=_Loader))
     except yaml.YAMLError as error:
         raise RefusedError(
-            f"The rendered chart is no YAML: {error}.",
+            f"The rendered chart is not YAML: {_place_of(error)}.",
             "A template writes something that YAML cannot read.",
             "Look at `helm template` of the chart.",
         ) from error
     found: list[Object] = []
     for document in documents:
-        if isinstance(document, dict) and document.get("kind") == "List":
-            found += [item for item in document.get("items") or [] if isinstance(item, dict)]
-        elif isinstance(document, dict):
-            found.append(document)
+        found += _flat(document)
     return tuple(found)
+
+
+def _flat(document: Any) -> Iterator[Object]:
+    """The objects of a document, as Helm's client takes lists apart: also lists of one kind, and lists in lists."""
+    if not isinstance(document, dict):
+        return
+    kind = str(document.get("kind"))
+    if not kind.endswith("List") or not isinstance(document.get("items"), list):
+        yield document
+        return
+    for item in document["items"]:
+        if isinstance(item, dict):
+            own = (
+                {} if kind == "List" else {"apiVersion": document.get("apiVersion"), "kind": kind.removesuffix("List")}
+            )
+            yield from _flat({**own, **item})
+
+
+def _place_of(error: yaml.YAMLError) -> str:
+    """Where the fault is. What stands there, which the error quotes, may be a Secret's."""
+    mark = getattr(error, "problem_mark", None)
+    return f"line {mark.line + 1}, column {mark.column + 1}" if mark is not None else type(error).__name__
+
+
+def read_values(text: str) -> Any:
+    """A values file; None where it is none, which helm says better."""
+    try:
+        return next(iter(yaml.load_all(text, Loader=_Loader)), None)
+    except yaml.YAMLError:
+        return None
 
 
 def check_values(name: str, text: str) -> None:
     """Raises UsageError where a values file sets `release`: helm would merge it into the record, pinned pods and all."""
-    try:
-        values = next(iter(yaml.load_all(text, Loader=_Loader)), None)
-    except yaml.YAMLError:
-        return  # helm says it better
+    values = read_values(text)
     if isinstance(values, dict) and values.get("release"):
         raise UsageError(
             f"The values file {name} sets `release`, which is helm-canary's own.",

@@ -387,7 +387,7 @@ def _not_started(program: str, error: OSError) -> ToolMissingError:
 def tool_error(arguments: Sequence[str], done: Completed) -> ToolError:
     """What a failed helm or kubectl said, in three parts where the cause is known."""
     stderr = done.stderr.strip() or done.stdout.strip()
-    lines = tuple(stderr.splitlines()[-OUTPUT_LINES_SHOWN:])
+    lines = tuple(QUOTED_YAML.sub(r"\1***", line) for line in stderr.splitlines()[-OUTPUT_LINES_SHOWN:])
     means, do_next = _cause(stderr)
     missing = forbidden(stderr)
     if missing:
@@ -489,6 +489,8 @@ def _cause(stderr: str) -> tuple[str, str]:
     return "The message below is the tool's own.", "Correct what it names, then run the same command again."
 
 
+# Of a template that makes no valid YAML nobody knows yet what came from a Secret: go-yaml quotes from whatever it reads.
+QUOTED_YAML = re.compile(r"""(unknown anchor |cannot unmarshal !!\w+ )(?:'[^']*'|`[^`]*`)""")
 SENSITIVE = re.compile(r"(?i)(pass|secret|token|credential|key|auth)[^=,]*=(\{(\\.|[^}])*\}|(\\.|[^,])*)")
 
 

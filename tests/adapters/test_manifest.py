@@ -22,6 +22,7 @@ from helm_canary.manifest import (
     is_udp,
     locate_tag,
     parse_objects,
+    reference,
     tag_of,
     template_of,
     version_of,
@@ -105,7 +106,7 @@ def test_what_no_json_has_is_no_traceback(scalar: str) -> None:
 )
 def test_yaml_that_json_does_not_have_is_refused(tagged: str) -> None:
     """A chart that uses YAML's own types is refused, and nothing of it is run."""
-    with pytest.raises(RefusedError, match="no YAML"):
+    with pytest.raises(RefusedError, match="not YAML"):
         parse_objects(f"kind: X\na: {tagged}\n")
 
 
@@ -139,8 +140,35 @@ just text
 )
 def test_no_yaml_is_refused(broken: str) -> None:
     """What cannot be parsed is a refusal in three parts."""
-    with pytest.raises(RefusedError, match="no YAML"):
+    with pytest.raises(RefusedError, match="not YAML"):
         parse_objects(broken)
+
+
+@pytest.mark.parametrize(
+    "value", ["*hunter2", "!hunter2 x", "[hunter2", "hunter2: b: c", '"hunter2\\x"', "@hunter2", "&hunter2 *hunter3"]
+)
+def test_what_is_not_yaml_is_not_quoted(value: str) -> None:
+    """The line may be a Secret's: its place is named, not what stands there."""
+    with pytest.raises(RefusedError) as refused:
+        parse_objects(f"kind: Secret\nstringData:\n  password: {value}\n")
+    assert "line 3" in refused.value.text or "line 4" in refused.value.text
+    assert "hunter" not in refused.value.text
+
+
+LISTS = {
+    "a list of one kind": ({"kind": "SecretList", "apiVersion": "v1", "items": [{"metadata": {"name": "a"}}]}, ["Secret/a"]),
+    "a list in a list": (
+        {"kind": "List", "items": [{"kind": "List", "items": [{"kind": "A", "metadata": {"name": "a"}}]}]}, ["A/a"],
+    ),
+    "a kind that only sounds so": ({"kind": "AllowList", "metadata": {"name": "a"}, "spec": {"items": []}}, ["AllowList/a"]),
+    "a list without items": ({"kind": "List", "items": []}, []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("document", "names"), LISTS.values(), ids=[*LISTS])
+def test_lists_are_taken_apart_as_helm_does(document: dict[str, Any], names: list[str]) -> None:
+    """Also those of one kind, whose items need not name it, and those in others."""
+    assert [reference(thing) for thing in parse_objects(json.dumps(document))] == names
 
 
 # --- the parts of a chart -----------------------------------------------------------------------------------------------

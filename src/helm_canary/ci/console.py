@@ -21,6 +21,7 @@ class Console:
     stream: TextIO = field(default_factory=lambda: sys.stderr)
     terminal_width: int = 200
     hide: Callable[[str], str] = str
+    conceal: Callable[[str], str] = str
     platform: Platform = field(default_factory=Laptop)
     _in_group: bool = False
     _live: bool = False
@@ -57,7 +58,7 @@ class Console:
 
     def waiting(self, what: str, detail: str, since_s: float) -> None:
         """A live line on a terminal; in a log a line when the detail changes, and every half minute."""
-        text = f"  waiting {since_s:.0f} s for {what}: {detail}"
+        text = f"  waiting {since_s:.0f} s for {what}: {self.conceal(detail)}"
         if self._terminal:
             print(
                 "\r\x1b[2K" + harmless(self.hide(text))[: self.terminal_width - 1], end="", file=self.stream, flush=True
@@ -68,7 +69,7 @@ class Console:
             self.line(text)
 
     def note(self, text: str) -> None:
-        self.line(f"note: {text}")
+        self.line(f"note: {self.conceal(text)}")
 
     def command(self, text: str) -> None:
         self.line(f"  $ {text}")
