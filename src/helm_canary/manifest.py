@@ -317,7 +317,7 @@ def _port(service: Object) -> int:
 
 # As Istio reads a Service port (pkg/config/kube/conversion.go and pkg/config/protocol/instance.go of 1.31).
 _KUBERNETES_PROTOCOLS = {"kubernetes.io/h2c": "http2", "kubernetes.io/ws": "http", "kubernetes.io/wss": "https"}
-_HTTP = frozenset({"http", "http2", "http_proxy", "grpc", "grpc-web"})
+HTTP_PROTOCOLS = frozenset({"http", "http2", "http_proxy", "grpc", "grpc-web"})
 _NOT_HTTP = frozenset({"tcp", "https", "tls", "mongo", "redis", "mysql", "udp"})
 # Nobody guesses at these: SMTP, DNS, MySQL and MongoDB servers speak first.
 _NEVER_GUESSED = frozenset({25, 53, 3306, 27017})
@@ -327,7 +327,7 @@ def is_http(port: Mapping[str, Any]) -> bool:
     """Whether sidecars follow HTTP routes to this Service port: it says that it is HTTP, or nothing that Istio knows, so that
     Istio looks at each connection. A gateway follows them to every port that it has: there the listener decides.
     """
-    return _protocol(port) in (*_HTTP, "")
+    return _protocol(port) in (*HTTP_PROTOCOLS, "")
 
 
 def is_udp(port: Mapping[str, Any]) -> bool:
@@ -343,7 +343,7 @@ def _protocol(port: Mapping[str, Any]) -> str:
     name = str(port.get("name") or "") if said is None else _KUBERNETES_PROTOCOLS.get(str(said), str(said))
     name = name.lower()
     name = "grpc-web" if name.startswith("grpc-web") else name.partition("-")[0]
-    if name in _HTTP or name in _NOT_HTTP:
+    if name in HTTP_PROTOCOLS or name in _NOT_HTTP:
         return name
     return "tcp" if port.get("port") in _NEVER_GUESSED else ""
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from helm_canary.core.model import Split
 from helm_canary.manifest import (
+    HTTP_PROTOCOLS,
     Shape,
     full_gateways,
     full_host,
@@ -53,7 +54,7 @@ def obstacles(
         else:
             yield from _rivalry(route, name, shape)
     if service is not None:
-        yield from _wrong_ports(service, shape)
+        yield from _wrong_ports(service, shape, gateways or {})
     yield from _no_way_in(shape, gateways or {})
 
 
@@ -165,8 +166,11 @@ def _rivalry(route: Mapping[str, Any], name: str, shape: Shape) -> Iterator[str]
 # --- the Service's ports ------------------------------------------------------------------------------------------------
 
 
-def _wrong_ports(service: Mapping[str, Any], shape: Shape) -> Iterator[str]:
-    ports = [port for port in service["spec"].get("ports") or [] if not is_udp(port)]
+def _wrong_ports(
+    service: Mapping[str, Any], shape: Shape, gateways: Mapping[str, Mapping[str, Any] | None]
+) -> Iterator[str]:
+    every = service["spec"].get("ports") or []
+    ports = [port for port in every if not is_udp(port)]
     numbers = {port.get("port") for port in ports}
     absent = [port for port in shape.ports if port not in numbers]
     if not ports:
@@ -178,6 +182,15 @@ def _wrong_ports(service: Mapping[str, Any], shape: Shape) -> Iterator[str]:
             f"the Service {shape.service} has no port that sidecars route as HTTP (name it `http`, set its appProtocol, or bind "
             "the VirtualService to Gateways only)"
         )
+    elif not shape.ports and len(every) > 1 and _are_all(shape, gateways):
+        # Without a port Istio sends to a Service's only one, or else to the one that the listener has.
+        listened = {server.port for server in _servers(shape, gateways)}
+        if listened and not listened & numbers:
+            shown = " or ".join(map(str, sorted(listened)))
+            yield (
+                f"the VirtualService {shape.route} names no port of the Service {shape.service}, which has several, none of them "
+                f"the Gateway's {shown}"
+            )
 
 
 # --- the way in ---------------------------------------------------------------------------------------------------------
@@ -223,10 +236,64 @@ def _gateways_of_entry(http: Mapping[str, Any], root: Mapping[str, Any], namespa
     return gateways_of(dict(root), namespace)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Server:
+    """One server of a Gateway that HTTP routes are followed at: its port, and the hosts that it takes of ours."""
+
+    port: int
+    hosts: tuple[str, ...]
+
+
+def _servers(shape: Shape, gateways: Mapping[str, Mapping[str, Any] | None]) -> Iterator[_Server]:
+    """Those of the Gateways that take requests for a host of the VirtualService."""
+    namespaces = {root.split("/", 1)[0] for root in shape.roots} or {shape.namespace}
+    for name in shape.gateways:
+        for server in ((gateways.get(name) or {}).get("spec") or {}).get("servers") or []:
+            port = server.get("port") or {}
+            if _terminates(str(port.get("protocol") or ""), server.get("tls") or {}):
+                own = name.split("/", 1)[0]
+                taken = [_host_for(str(host), own, namespaces) for host in server.get("hosts") or []]
+                hosts = tuple(host for host in shape.hosts if any(_overlap(host, one) for one in taken if one))
+                if hosts:
+                    yield _Server(port=int(port.get("number") or 0), hosts=hosts)
+
+
+def _terminates(protocol: str, tls: Mapping[str, Any]) -> bool:
+    """Whether a server reads requests: HTTP by whatever name, or HTTPS that it does not only pass through."""
+    if protocol.upper() == "HTTPS":
+        return tls.get("mode") not in ("PASSTHROUGH", "AUTO_PASSTHROUGH")
+    return protocol.lower() in HTTP_PROTOCOLS
+
+
+def _host_for(host: str, own: str, namespaces: Iterable[str]) -> str:
+    """A server's `namespace/host` for VirtualServices of these namespaces; empty where it is for others."""
+    where, slash, rest = host.rpartition("/")
+    fits = not slash or where == "*" or (own if where == "." else where) in namespaces
+    return rest.lower() if fits else ""
+
+
+def _overlap(one: str, other: str) -> bool:
+    return _covers(one.lower(), other) or _covers(other, one.lower())
+
+
+def _covers(wide: str, narrow: str) -> bool:
+    return wide == narrow or (wide.startswith("*") and narrow.endswith(wide[1:]))
+
+
+def _are_all(shape: Shape, gateways: Mapping[str, Mapping[str, Any] | None]) -> bool:
+    """Whether the VirtualService is bound to Gateways alone, and all of them could be looked for."""
+    return bool(shape.gateways) and all(name in gateways for name in shape.gateways)
+
+
 def _no_way_in(shape: Shape, gateways: Mapping[str, Mapping[str, Any] | None]) -> Iterator[str]:
     """Why no request can arrive."""
-    route = f"the VirtualService {shape.namespace}/{shape.route}"
+    route, names = f"the VirtualService {shape.namespace}/{shape.route}", " and ".join(shape.gateways)
     if shape.delegate and not shape.roots and shape.all_roots:
         yield f"{route} has no hosts, and no VirtualService delegates to it: no request arrives"
-    if shape.gateways and all(name in gateways and gateways[name] is None for name in shape.gateways):
-        yield f"{route} is bound to {' and '.join(shape.gateways)}, and there is no such Gateway: no request arrives"
+    if not _are_all(shape, gateways):
+        return
+    if not any(gateways[name] for name in shape.gateways):
+        yield f"{route} is bound to {names}, and there is no such Gateway: no request arrives"
+    elif not any(_servers(shape, gateways)):
+        hosts = " or ".join(shape.hosts)
+        yield f"{route} is bound to {names}, where no server takes HTTP requests for {hosts}: no request arrives"

@@ -184,7 +184,7 @@ class Waits:
             self.report.waiting(what, _who_differs(other, silent), waited)
             meanwhile()
             if other and waited > self.timeout_s:
-                raise _not_in_force(split, _who_differs(other, silent), waited)
+                raise _not_in_force(split, _who_differs(other, silent), waited, routed=any(answers.values()))
             self.clock.sleep(POLL_S)
 
     def _leave_out(self, silent: list[str], asked: int) -> bool:
@@ -317,9 +317,16 @@ def _who_differs(other: Mapping[str, frozenset[Split] | None], silent: list[str]
     return "; ".join(said + [f"{pod} does not answer" for pod in silent])
 
 
-def _not_in_force(split: Split, detail: str, waited: float) -> WaitFailedError:
+def _not_in_force(split: Split, detail: str, waited: float, *, routed: bool = True) -> WaitFailedError:
+    """`routed`: whether any gateway has a route to the service."""
+    causes = "istiod does not run, or another VirtualService or EnvoyFilter decides there."
+    if not routed:
+        causes = (
+            "istiod does not run; or the VirtualService is not exported to the gateways' namespace (`exportTo`); or istiod gives "
+            "a Gateway only to pods of its own namespace (PILOT_SCOPE_GATEWAY_TO_NAMESPACE), and these are of another."
+        )
     return WaitFailedError(
         f"The weights {split} are not in force after {waited:.0f} s: {detail}.",
-        "istiod does not run, or another VirtualService or EnvoyFilter decides there.",
+        causes,
         "Look at `istioctl proxy-status`, correct the cause, then run the same command again.",
     )

@@ -359,11 +359,21 @@ def test_a_chart_with_a_delegate_has_a_shape() -> None:
 
 
 (GATEWAY,) = SHAPE.gateways
+
+
+def listener(port: int = 80, protocol: str = "HTTP", hosts: tuple[str, ...] = ("*",), **tls: Any) -> dict[str, Any]:
+    return {"port": {"number": port, "protocol": protocol}, "hosts": list(hosts), **({"tls": tls} if tls else {})}
+
+
+def gateway(*servers: dict[str, Any]) -> dict[str, Any]:
+    return {"spec": {"servers": list(servers) or [listener()]}}
+
+
 FOUND: list[tuple[tuple[str, ...], dict[str, dict[str, Any] | None], bool]] = [
-    ((GATEWAY,), {GATEWAY: {"spec": {}}}, True),
+    ((GATEWAY,), {GATEWAY: gateway()}, True),
     ((GATEWAY,), {GATEWAY: None}, False),
     ((GATEWAY,), {}, True),
-    ((GATEWAY, "edge/shared"), {GATEWAY: None, "edge/shared": {"spec": {}}}, True),
+    ((GATEWAY, "edge/shared"), {GATEWAY: None, "edge/shared": gateway()}, True),
     ((GATEWAY, "edge/shared"), {GATEWAY: None, "edge/shared": None}, False),
     ((GATEWAY, "edge/shared"), {GATEWAY: None}, True),
     ((GATEWAY, "mesh"), {GATEWAY: None}, True),
@@ -378,10 +388,84 @@ def test_a_virtual_service_needs_a_gateway_that_exists(
     """Where none of its Gateways exists and no sidecar follows it either no request arrives; what was not read may exist."""
     found = list(obstacles([ROUTE], SERVICE, replace(SHAPE, gateways=bound), gateways))
 
-    assert found == (
-        []
-        if fine
-        else [
-            f"the VirtualService {NAME} is bound to {' and '.join(bound)}, and there is no such Gateway: no request arrives"
-        ]
+    said = (
+        f"the VirtualService {NAME} is bound to {' and '.join(bound)}, and there is no such Gateway: no request arrives"
     )
+    assert found == ([] if fine else [said])
+
+
+# a Gateway's server, its namespace, the VirtualService's hosts -> whether it takes their requests
+SERVERS: dict[str, tuple[dict[str, Any], str, tuple[str, ...], bool]] = {
+    "any host": (listener(), "edge", ("shop.example.com",), True),
+    "this host": (listener(hosts=("shop.example.com",)), "edge", ("shop.example.com",), True),
+    "this host in capitals": (listener(hosts=("Shop.example.com",)), "edge", ("shop.Example.com",), True),
+    "another host": (listener(hosts=("www.example.com",)), "edge", ("shop.example.com",), False),
+    "one of the hosts": (listener(hosts=("www.example.com", "b.example.com")), "edge", ("a.example.com", "b.example.com"), True),
+    "all hosts of a domain": (listener(hosts=("*.example.com",)), "edge", ("shop.example.com",), True),
+    "all hosts of another domain": (listener(hosts=("*.example.org",)), "edge", ("shop.example.com",), False),
+    "a domain is no host of itself": (listener(hosts=("*.example.com",)), "edge", ("example.com",), False),
+    "a host of all that are asked for": (listener(hosts=("shop.example.com",)), "edge", ("*.example.com",), True),
+    "a host of any": (listener(hosts=("shop.example.com",)), "edge", ("*",), True),
+    "for this namespace": (listener(hosts=(f"{NAMESPACE}/*",)), "edge", ("shop.example.com",), True),
+    "for another namespace": (listener(hosts=("other/*",)), "edge", ("shop.example.com",), False),
+    "for its own namespace, another": (listener(hosts=("./*",)), "edge", ("shop.example.com",), False),
+    "for its own namespace, this": (listener(hosts=("./*",)), NAMESPACE, ("shop.example.com",), True),
+    "for every namespace": (listener(hosts=("*/shop.example.com",)), "edge", ("shop.example.com",), True),
+    "HTTP/2": (listener(protocol="HTTP2"), "edge", ("shop.example.com",), True),
+    "gRPC": (listener(protocol="GRPC"), "edge", ("shop.example.com",), True),
+    "TLS that it ends": (listener(443, "HTTPS", mode="SIMPLE"), "edge", ("shop.example.com",), True),
+    "TLS that it passes through": (listener(443, "HTTPS", mode="PASSTHROUGH"), "edge", ("shop.example.com",), False),
+    "TLS of no protocol": (listener(443, "TLS", mode="SIMPLE"), "edge", ("shop.example.com",), False),
+    "connections": (listener(31400, "TCP"), "edge", ("shop.example.com",), False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("server", "where", "hosts", "fine"), SERVERS.values(), ids=[*SERVERS])
+def test_a_gateway_must_take_a_host_of_the_virtual_service(
+    server: dict[str, Any], where: str, hosts: tuple[str, ...], fine: bool
+) -> None:
+    """Where no server of any Gateway reads requests for one of the hosts no request arrives."""
+    name = f"{where}/shared"
+    for bound, known in (((name,), fine), ((name, "mesh"), True), ((name, "edge/unread"), True)):
+        place = replace(SHAPE, gateways=bound, hosts=hosts)
+        found = list(obstacles([], None, place, {name: gateway(server)}))
+        assert [text.partition(", where ")[2] for text in found] == (
+            [] if known else [f"no server takes HTTP requests for {' or '.join(hosts)}: no request arrives"]
+        )
+
+
+def test_a_server_for_a_namespace_takes_the_root_of_that_one() -> None:
+    """Istio looks at the namespace of the VirtualService that has the hosts, which is the root."""
+    bound = follow_roots(UNBOUND, [root(namespace="edge")], all_read=True)
+    (name,) = bound.gateways
+
+    assert list(obstacles([], None, bound, {name: gateway(listener(hosts=("./*",)))})) == []
+    (found,) = obstacles([], None, bound, {name: gateway(listener(hosts=(f"{NAMESPACE}/*",)))})
+    assert "no server takes" in found
+
+
+# the Service's ports, those that the routes name, the Gateway's -> whether requests find their port
+CHOSEN: list[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], bool]] = [
+    ((9080,), (), (80,), True),
+    ((80, 9090), (), (80,), True),
+    ((9080, 9090), (), (80,), False),
+    ((9080, 9090), (), (80, 9080), True),
+    ((9080, 9090), (9080,), (80,), True),
+    ((9080, 9090), (9080, 9090), (80,), True),
+]
+
+
+@pytest.mark.parametrize(("ports", "named", "listened", "fine"), CHOSEN)
+def test_a_service_of_several_ports_needs_one_that_is_named(
+    ports: tuple[int, ...], named: tuple[int, ...], listened: tuple[int, ...], fine: bool
+) -> None:
+    """Without a port in the route Istio takes the Service's only one, else the listener's: where that is none, all is 503."""
+    service = {"spec": {"ports": [{"name": f"http-{port}", "port": port} for port in ports]}}
+    shown = gateway(*(listener(port) for port in listened))
+    place = replace(SHAPE, ports=named)
+
+    found = list(obstacles([], service, place, {GATEWAY: shown}))
+
+    assert ["names no port of the Service" in text for text in found] == ([] if fine else [True])
+    assert list(obstacles([], service, replace(place, gateways=(GATEWAY, "mesh")), {GATEWAY: shown})) == []
+    assert list(obstacles([], service, place, {})) == []
