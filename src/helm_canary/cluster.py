@@ -28,6 +28,7 @@ KINDS = (
 # Those of them that a chart renders.
 READ = ("Deployment", "Service", "VirtualService", "DestinationRule", "Gateway", "HorizontalPodAutoscaler")
 MANAGER = "helm"
+OWN_MANAGER = "helm-canary"
 AUTHORIZATION = "authorization.k8s.io/v1"
 
 
@@ -132,6 +133,40 @@ class Cluster:
         self.learn(found)
         return found
 
+    def scale(self, deployment: str, replicas: int) -> None:
+        """Set the replicas of a Deployment whose chart leaves them out: Helm must never own that field."""
+        command = self.connection.kubectl("scale", f"deployment/{deployment}", f"--replicas={replicas}")
+        self.processes.run(command, shown=True)
+
+    def hold_replicas(self, deployment: str, replicas: int) -> None:
+        """Own the replicas beside Helm, so that they stay when Helm's chart does not render them any more."""
+        thing = {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": deployment},
+            "spec": {"replicas": replicas},
+        }
+        apply = ("apply", "--server-side", "--force-conflicts", f"--field-manager={OWN_MANAGER}", "--filename", "-")
+        self.processes.run(self.connection.kubectl(*apply), stdin=json.dumps(thing))
+
+    def jobs(self, names: Sequence[str]) -> Mapping[str, str] | None:
+        """Job -> `active`, `complete` or `failed`, of those that are there; None where they may not be read."""
+        command = self.connection.kubectl("get", "jobs.batch", "--output", "json")
+        done = self.processes.run(command, check=False)
+        if done.code != 0:
+            return None
+        items = json.loads(done.stdout)["items"]
+        return {item["metadata"]["name"]: _state_of(item) for item in items if item["metadata"]["name"] in names}
+
+    def hook_pods(self, job: str) -> Sequence[str]:
+        """The pods of a hook, newest last: those of a Job, or the pod of that name."""
+        command = self.connection.kubectl("get", "pods", "--output", "json")
+        done = self.processes.run(command, check=False, once=True)
+        items = json.loads(done.stdout)["items"] if done.code == 0 else []
+        pods = [item["metadata"] for item in items]
+        found = [pod for pod in pods if pod["name"] == job or (pod.get("labels") or {}).get("job-name") == job]
+        return [pod["name"] for pod in sorted(found, key=lambda pod: str(pod.get("creationTimestamp")))]
+
     def events_of(self, names: Iterable[str]) -> list[Mapping[str, Any]] | None:
         """The newest events of these objects, oldest first; None where they may not be read."""
         wanted = set(names)
@@ -144,7 +179,8 @@ class Cluster:
     def log_of(self, pod: str, container: str, *, previous: bool, lines: int = 10) -> list[str] | None:
         """The last lines of a container's log; empty where there are none, None where they may not be read."""
         extra = ["--previous"] if previous else []
-        command = self.connection.kubectl("logs", pod, "--container", container, f"--tail={lines}", *extra)
+        which = ["--container", container] if container else ["--all-containers"]
+        command = self.connection.kubectl("logs", pod, *which, f"--tail={lines}", *extra)
         done = self.processes.run(command, check=False, timeout_s=20, once=True)
         if done.code != 0:
             return None if forbidden(done.stderr) else []
@@ -153,6 +189,12 @@ class Cluster:
 
 def _namespace(thing: Mapping[str, Any]) -> str:
     return str((thing.get("metadata") or {}).get("namespace") or "")
+
+
+def _state_of(job: Mapping[str, Any]) -> str:
+    conditions = (job.get("status") or {}).get("conditions") or []
+    true = {condition.get("type") for condition in conditions if condition.get("status") == "True"}
+    return "complete" if "Complete" in true else "failed" if "Failed" in true else "active"
 
 
 def _access_review(right: Right) -> Mapping[str, Any]:

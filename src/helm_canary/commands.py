@@ -262,8 +262,15 @@ def _holding(options: Options, edge: Edge, connection: Connection, helm: Helm, c
 
 def _helm(options: Options, edge: Edge, connection: Connection) -> Helm:
     source = ChartSource(chart=options.chart, version=options.chart_version, values=options.values, sets=options.set)
-    learn = _secrecy(options, edge).learn
-    return Helm(processes=edge.processes, connection=connection, release=options.release, source=source, learn=learn)
+    return Helm(
+        processes=edge.processes,
+        connection=connection,
+        release=options.release,
+        source=source,
+        folder=Path(edge.workspace),
+        learn=_secrecy(options, edge).learn,
+        timeout_s=options.timeout_s,
+    )
 
 
 def _secrecy(options: Options, edge: Edge) -> Secrecy:

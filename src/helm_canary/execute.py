@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from helm_canary.cluster import READ, Live
+from helm_canary.composing import Scaling, Writing, is_kept, scalings
 from helm_canary.core.invariants import check_plan
 from helm_canary.core.model import (
     Change,
@@ -45,13 +46,14 @@ from helm_canary.errors import (
     ToolError,
 )
 from helm_canary.guard import Difference, compare, unwanted
-from helm_canary.helm import Stored
+from helm_canary.helm import RenderedOtherwiseError, Stored
 from helm_canary.holding import Holding, PlanAnewError
+from helm_canary.hooks import Hooked
 from helm_canary.manifest import Object, parse_objects, reference
 from helm_canary.options import Options
 from helm_canary.outcome import Outcome, describe_traffic, is_healthy, traffic_of
 from helm_canary.ports import Clock, ClusterPort, HelmPort, Reporter
-from helm_canary.reading import Facts, Reading
+from helm_canary.reading import Facts, Reading, installs
 from helm_canary.rendering import Rendered, check_same_pods, unsteady
 from helm_canary.rights import Right, advice, needed
 from helm_canary.serving import NotServedError
@@ -238,7 +240,7 @@ class Execution:
             one for one in self.reading.objects if one.get("kind") in READ and one["metadata"].get("namespace") in own
         ]
         new = [one for one in self.reading.objects if reference(one) not in (live if one in read else stored)]
-        gone = [one for one in written if reference(one) in self.options.allow and reference(one) not in rendered]
+        gone = [one for one in written if reference(one) not in rendered and not is_kept(one)]
         wanted = needed(self.options.release, self.options.namespace, self.reading.objects, new, gone)
         missing = self.cluster.missing(wanted, rules)
         if missing:
@@ -339,28 +341,59 @@ class Execution:
             return
         following = next((step for step in steps if isinstance(step, Upgrade)), None)
         if following is not None and not following.at_once:
-            guess = _with_live_replicas(following, self.reading.facts)
+            guess = self._completed(following, self.reading.facts)
             if self._prepared is None or self._prepared.step != guess:
-                objects = self._pool.submit(self.reading.rendered, guess)
+                objects = self._pool.submit(self.reading.rendered_if_needed, guess)
                 self._prepared = _Prepared(step=guess, began=self.clock.now(), objects=objects)
 
     def _apply(self, step: Upgrade) -> None:
         before = self.reading.facts
         assert before is not None
         if not step.at_once:
-            step = self._guarded(step, before)
+            step, writing = self._guarded(step, before)
         else:
-            step = _with_live_replicas(step, before)
+            step = self._completed(step, before)
+            writing = self.reading.writing(step, before.stored, ())
             if self.changed:  # else the Lease was taken a moment ago
                 self.holding.lease.check()
-        self._upgrade(step)
+        self._write(step, writing)
         unchecked = before.live if step.at_once else None
         self._written = _Written(step=step, reading=self._pool.submit(self.reading.read), unchecked=unchecked)
 
-    def _upgrade(self, step: Upgrade) -> None:
+    def _completed(self, step: Upgrade, facts: Facts) -> Upgrade:
+        """The step with the live replicas, and with what a rollback must know of what it changes."""
+        return self.reading.completed(_with_live_replicas(step, facts), facts.stored)
+
+    def _write(self, step: Upgrade, writing: Writing) -> None:
+        """One upgrade, and the replicas that its chart leaves to the `scale` subresource: fewer before it, more after."""
+        hooks = Hooked(cluster=self.cluster, clock=self.clock, report=self.report, namespace=self.options.namespace)
+        assert self.reading.facts is not None
+        chart, first = self.reading.hooks(), installs(self.reading.facts.stored)
+        writing = hooks.await_running(step, writing, chart, installs=first, timeout_s=self.options.timeout_s)
+        scales = scalings(step, self.reading.objects_of(writing), self.reading.facts.live, self.reading.known_shape)
+        self._scale(scales.before)
+        try:
+            self._upgrade(step, writing)
+        except ToolError as error:
+            raise hooks.explained(error, step, chart, installs=first) from error
+        self._scale(scales.after)
+
+    def _scale(self, wanted: Sequence[Scaling]) -> None:
+        for one in wanted:
+            self.changed = self.holding.wrote = True
+            if one.hold:
+                self.cluster.hold_replicas(one.deployment, one.replicas)
+            else:
+                self.cluster.scale(one.deployment, one.replicas)
+
+    def _upgrade(self, step: Upgrade, writing: Writing) -> None:
+        changed, wrote = self.changed, self.holding.wrote
         self.changed = self.holding.wrote = True
         try:
-            self.helm.upgrade(step, self.reading.source)
+            self.helm.upgrade(step, writing, self.reading.source)
+        except RenderedOtherwiseError:
+            self.changed, self.holding.wrote = changed, wrote
+            raise
         except ToolError as error:
             self.holding.lease.raise_if_lost()
             if error.renewed:
@@ -391,16 +424,18 @@ class Execution:
         manifest = parse_objects(after.stored.newest.manifest) if after.stored.newest else ()
         written = {reference(thing) for thing in manifest}
         was, now = ([item for item in live.items if reference(item) in written] for live in (before, after.live))
-        for difference in unwanted(compare(was, now, (), ()), step, self.reading.known_shape, ()):
+        for difference in unwanted(compare(was, now, (), ()), step, self.reading.known_shape):
             self.report.note(f"Overwrites {difference}")
 
-    def _guarded(self, asked: Upgrade, before: Facts) -> Upgrade:
+    def _guarded(self, asked: Upgrade, before: Facts) -> tuple[Upgrade, Writing]:
         """The step with the live replicas, once everything that must hold before a write was seen to hold.
 
         The try on the API server takes longest, so it goes with the replicas of the last reading, beside a new one.
         """
-        step = _with_live_replicas(asked, before)
-        objects = self._objects_of(step)
+        step = self._completed(asked, before)
+        rendered = self._objects_of(step)
+        writing = self.reading.writing(step, before.stored, rendered)
+        objects = rendered if writing.objects is None else writing.objects
         trying = self._pool.submit(self.reading.try_on_server, step, before.stored, objects)
         checking = self._pool.submit(self.holding.lease.check)
         facts = self.reading.again()
@@ -408,21 +443,24 @@ class Execution:
         self._check_still_ours(before, facts)
         waited = self._check_readiness(step, facts.live)
         differing = trying.result()
-        if waited or _with_live_replicas(asked, facts) != step:
+        if waited or self._completed(asked, facts) != step:
             return self._guarded(asked, facts)
-        found = unwanted(differing, step, self.reading.known_shape, self.options.allow)
+        unapplied = self.reading.unapplied(facts.stored)
+        allowed = self.options.allow
+        found = unwanted(differing, step, self.reading.known_shape, unapplied=unapplied, allowed=allowed)
         if found and not self._overwrites:
             raise _too_much(step, found, facts.observed.record)
         for difference in found:
             self.report.note(f"Overwrites {difference}")
-        check_same_pods(step, objects, self.reading.known_shape)
-        return step
+        if rendered:
+            check_same_pods(step, rendered, self.reading.known_shape)
+        return step, writing
 
     def _objects_of(self, step: Upgrade) -> tuple[Object, ...]:
         prepared, self._prepared = self._prepared, None
         if prepared and prepared.step == step and self.clock.now() - prepared.began <= STALE_AFTER_S:
             return prepared.objects.result()
-        return self.reading.rendered(step)
+        return self.reading.rendered_if_needed(step)
 
     def _check_still_ours(self, before: Facts, facts: Facts) -> None:
         if before.observed.revision == facts.observed.revision:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from helm_canary.core.model import Change, Record, Upgrade
+from helm_canary.core.model import Change, Record, Track, Upgrade
 from helm_canary.fields import differences, normal
 from helm_canary.labels import free_labels, is_free
 from helm_canary.manifest import Object, Shape, reference
@@ -95,43 +95,54 @@ def _differences(
             yield path, before, after
 
 
-def unwanted(found: Iterable[Difference], step: Upgrade, shape: Shape, allowed: Sequence[str]) -> list[Difference]:
-    """The differences that this step is not for."""
+def unwanted(
+    found: Iterable[Difference],
+    step: Upgrade,
+    shape: Shape,
+    *,
+    unapplied: Iterable[str] = (),
+    allowed: Sequence[str] = (),
+) -> list[Difference]:
+    """The differences that this step is not for.
+
+    `unapplied`: objects of a revision that Helm did not apply whole, which the next one applies as they are stored; `allowed`:
+    those that may come out otherwise when they are installed, or may be overwritten with a VirtualService that is made again.
+    """
     every = list(found)
     route = f"VirtualService/{shape.route}"
     # Deleted by another hand, it is written again by the first step of whatever comes, with what that is allowed to change.
     restored = Difference(where=route, path="", live="nothing", would="created")
     restores = step.change is Change.WEIGHT and restored in every
+    tracks = {f"Deployment/{shape.deployment(track)}" for track in Track}
+    late = frozenset(unapplied) - tracks
     return [
         difference
         for difference in every
         if not _is_meant(difference, step, shape, allowed)
-        and not (restores and (difference == restored or _is_shared(difference, step, allowed)))
+        and not (restores and (difference == restored or difference.where in frozenset(allowed) - tracks))
+        and not (difference.where in late and not difference.manager)
     ]
 
 
-def _is_shared(difference: Difference, step: Upgrade, allowed: Sequence[str]) -> bool:
-    return difference.where in allowed and not _is_needed(difference, step.record)
-
-
 def _is_meant(difference: Difference, step: Upgrade, shape: Shape, allowed: Sequence[str]) -> bool:
+    tracks = {track: f"Deployment/{shape.deployment(track)}" for track in Track}
+    if difference.where in step.shared.names and difference.where not in tracks.values():
+        return not _is_needed(difference, step.record)
     match step.change:
         case Change.INSTALL:
-            return difference.where in allowed and not difference.where.startswith("Deployment/")
+            return difference.where in allowed and difference.where not in tracks.values()
         case Change.WEIGHT:
             return difference.where == f"VirtualService/{shape.route}" and bool(WEIGHT_PATH.match(difference.path))
         case Change.SCALE:
             assert step.track is not None
-            return difference.where == f"Deployment/{shape.deployment(step.track)}" and difference.would != "deleted"
-        case Change.SHARED:
-            return _is_shared(difference, step, allowed)
-        case Change.RECORD:
+            return difference.where == tracks[step.track] and difference.would != "deleted"
+        case Change.SHARED | Change.RECORD:
             return False
 
 
 def _is_needed(difference: Difference, record: Record) -> bool:
-    """Whether an object that would be deleted is named by a pod template of the release: its pods may start again."""
-    if difference.would != "deleted":
+    """Whether an object that would be deleted is named by a pod template of a release under way: its pods may start again."""
+    if difference.would != "deleted" or not record.under_way:
         return False
     name = '"' + difference.where.split("/", 1)[1] + '"'
     versions = [version for version in (record.previous, record.new) if version is not None]

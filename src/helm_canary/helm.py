@@ -16,16 +16,36 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from helm_canary.core.model import Track, Upgrade
+from helm_canary.composing import Writing
+from helm_canary.core.model import Hooks, Track, Upgrade
 from helm_canary.errors import RefusedError, ToolError
 from helm_canary.keys import write_secret
 from helm_canary.manifest import Object, parse_objects
 from helm_canary.process import Connection, Processes, tool_error
 from helm_canary.record import release_values, to_text
+from helm_canary.writing import PLUGIN, PostRenderer
 
 FULLY_APPLIED = ("deployed", "superseded")
 PROBE_WEIGHT, PROBE_REPLICAS = 37, 3
 NO_RECORD = '{"release": {}}'
+LIMIT_S, HOOK_GRACE_S = 300.0, 30.0
+
+
+class RenderedOtherwiseError(RefusedError):
+    """Helm's own rendering is not what was checked, so it was let write nothing."""
+
+    code = "rendered-otherwise"
+
+    @classmethod
+    def at(cls, different: Sequence[Mapping[str, str]]) -> RenderedOtherwiseError:
+        names = ", ".join(one["name"] for one in different)
+        files = ", ".join(dict.fromkeys(one["file"] for one in different if one["file"]))
+        return cls(
+            f"Helm renders {names} otherwise than it was checked a moment ago; nothing was written.",
+            "The template" + (f" {files}" if files else "") + " uses what only Helm's own upgrade knows, such as "
+            "`.Release.Revision`, or a `lookup` of something that has just changed.",
+            "Run the same command again. Where it says the same again, take `.Release.Revision` out of the template.",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +61,7 @@ class Revision:
     manifest: str
     chart: Mapping[str, Any] = field(repr=False)
     created: str = ""
+    stored_hooks: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
 
     @property
     def applied(self) -> bool:
@@ -64,6 +85,16 @@ class Revision:
     @property
     def has_subcharts(self) -> bool:
         return bool((self.chart.get("metadata") or {}).get("dependencies"))
+
+    @property
+    def uninstalled(self) -> bool:
+        """Kept by `helm uninstall --keep-history`; what follows it is an installation."""
+        return self.status == "uninstalled"
+
+    @property
+    def hooks(self) -> tuple[str, ...]:
+        """The chart's hooks, as Helm rendered them."""
+        return tuple(str(hook.get("manifest") or "") for hook in self.stored_hooks)
 
     @property
     def chart_name(self) -> str:
@@ -102,6 +133,7 @@ class Helm:
     connection: Connection
     release: str
     source: ChartSource
+    folder: Path
     timeout_s: float = 300.0
     learn: Callable[[Sequence[Object]], None] = lambda objects: None
 
@@ -153,22 +185,24 @@ class Helm:
         if done.code != 0 and not any(sign in done.stderr for sign in ("Conflict", "has been modified", "NotFound")):
             raise tool_error(replace, done)
 
-    def rendered(self, arguments: Sequence[str], stdin: str, source: ChartSource | None = None) -> str:
+    def rendered(self, arguments: Sequence[str], stdin: str, *, installs: bool = False) -> str:
         """The manifest that these values give, rendered against the cluster (`lookup`, capabilities) but changing nothing.
+
+        The chart's hooks are in it. `installs`: as for the first revision.
 
         `helm template` and not `helm upgrade --dry-run=server`: it renders the same in half the time, because it does not
         try every object on the API server; the guard does that, for all of them at once.
         """
-        flags = ("--dry-run=server", "--is-upgrade", "--no-hooks", "--skip-tests")
-        return self._template(source or self.source, [*arguments, *flags], stdin)
+        flags = ("--dry-run=server", "--skip-tests", *([] if installs else ["--is-upgrade"]))
+        return self._template(self.source, [*arguments, *flags], stdin)
 
     def template(self, arguments: Sequence[str]) -> str:
         """The manifest that these values give, without a cluster."""
-        return self._template(self.source, [*arguments, "--no-hooks", "--skip-tests"], NO_RECORD)
+        return self._template(self.source, [*arguments, "--skip-tests"], NO_RECORD)
 
     def _template(self, source: ChartSource, arguments: Sequence[str], stdin: str) -> str:
         command = self.connection.helm("template", self.release, source.chart, *self._given(source), *arguments)
-        manifest = self.processes.run(command, stdin=stdin, timeout_s=self.timeout_s).stdout
+        manifest = self.processes.run(command, stdin=stdin, timeout_s=LIMIT_S).stdout
         self.learn(parse_objects(manifest))
         return manifest
 
@@ -179,16 +213,34 @@ class Helm:
         (chart / "Chart.yaml").write_text("apiVersion: v2\nname: values\nversion: 0.0.0\n", encoding="utf-8")
         (chart / "templates/release.yaml").write_text("release: {{ .Values.release | toJson }}\n", encoding="utf-8")
         command = self.connection.helm("template", self.release, str(chart), "--values", _as_one(name))
-        return self.processes.run(command, timeout_s=self.timeout_s).stdout
+        return self.processes.run(command, timeout_s=LIMIT_S).stdout
 
     def command(self, step: Upgrade, source: ChartSource | None = None) -> list[str]:
-        """The whole `helm upgrade` of a step; the record goes to its standard input."""
-        extra = [] if step.hooks else ["--no-hooks"]
-        return self._upgrade(source or self.source, [*step_arguments(step), *extra])
+        """The whole `helm upgrade` of a step; the record goes to its standard input, what it writes through the post-renderer."""
+        hooks = ["--no-hooks"] if step.hooks is Hooks.NONE else ["--timeout", f"{max(self.timeout_s, 1):.0f}s"]
+        arguments = [*step_arguments(step), *hooks, "--post-renderer", PLUGIN]
+        return self._upgrade(source or self.source, arguments)
 
-    def upgrade(self, step: Upgrade, source: ChartSource | None = None) -> None:
+    def upgrade(self, step: Upgrade, writing: Writing, source: ChartSource | None = None) -> None:
+        """Raises RenderedOtherwiseError, with nothing written, where Helm renders something else than was checked."""
         stdin = to_text({"release": release_values(step)})
-        self.processes.run(self.command(step, source), stdin=stdin, timeout_s=self.timeout_s, shown=True, once=True)
+        renderer = PostRenderer(folder=self.folder, others=self._plugin_folders())
+        renderer.prepare(writing, self.connection.namespace or "default")
+        # A hook has all of --timeout, and Helm a moment more to say that it did not end.
+        limit_s = LIMIT_S if step.hooks is Hooks.NONE else max(LIMIT_S, self.timeout_s + HOOK_GRACE_S)
+        try:
+            self.processes.run(
+                self.command(step, source), stdin=stdin, timeout_s=limit_s, shown=True, once=True,
+                environment=renderer.environment(),
+            )  # fmt: skip
+        except ToolError as error:
+            different = renderer.different()
+            if different:
+                raise RenderedOtherwiseError.at(different) from error
+            raise
+
+    def _plugin_folders(self) -> str:
+        return self.processes.run(["helm", "env", "HELM_PLUGINS"], timeout_s=30).stdout.strip()
 
     def _upgrade(self, source: ChartSource, arguments: Sequence[str]) -> list[str]:
         fixed = ("--install", "--server-side=true", "--force-conflicts")
@@ -282,30 +334,22 @@ def _decode(secret: Mapping[str, Any]) -> Revision:
             manifest=release.get("manifest") or "",
             chart=release.get("chart") or {},
             created=str(secret["metadata"].get("creationTimestamp") or ""),
+            stored_hooks=tuple(release.get("hooks") or ()),
         )
     except (KeyError, TypeError, AttributeError, ValueError, OSError, EOFError, zlib.error) as error:
         raise _unreadable(secret, error) from error
 
 
-def write_chart(revision: Revision, folder: Path) -> ChartSource:
-    """Lay the chart and values of a stored revision out in `folder`, to be rendered again. Helm stores no subcharts."""
-    chart = revision.chart
+def write_stub(revision: Revision, folder: Path) -> ChartSource:
+    """A chart of a stored revision's name, version and values that renders nothing: what is written is composed.
+
+    So a rollback needs neither the chart's templates nor its subcharts, which Helm does not store.
+    """
     root = folder / "chart"
-    (root / "templates").mkdir(parents=True)
-    write_secret(root / "Chart.yaml", to_text(chart.get("metadata") or {}))
-    write_secret(root / "values.yaml", to_text(chart.get("values") or {}))
-    if chart.get("schema"):
-        write_secret(root / "values.schema.json", base64.b64decode(chart["schema"]))
-    for part in (*(chart.get("templates") or []), *(chart.get("files") or [])):
-        path = (root / part["name"]).resolve()
-        if root.resolve() not in path.parents:
-            raise ToolError(
-                f"The stored chart names the file {part['name']!r}, outside of itself.",
-                "A chart's files are inside of its folder; this release was not made by Helm.",
-                "Look at the chart that made this release; nothing of it was written here.",
-            )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_secret(path, base64.b64decode(part["data"] or ""))
+    (root / "templates").mkdir(parents=True, exist_ok=True)
+    metadata = {key: value for key, value in (revision.chart.get("metadata") or {}).items() if key != "dependencies"}
+    write_secret(root / "Chart.yaml", to_text(metadata))
+    write_secret(root / "values.yaml", to_text(revision.chart.get("values") or {}))
     return write_values(revision, folder, str(root), "")
 
 

@@ -136,6 +136,19 @@ def check_values(name: str, text: str) -> None:
         )
 
 
+HOOK = "helm.sh/hook"
+
+
+def events(thing: Mapping[str, Any]) -> list[str]:
+    """The events at which an object is a hook of its chart; none for an ordinary object."""
+    annotations = (thing.get("metadata") or {}).get("annotations") or {}
+    return [word.strip().lower() for word in str(annotations.get(HOOK, "")).split(",") if word.strip()]
+
+
+def is_hook(thing: Mapping[str, Any]) -> bool:
+    return bool(events(thing))
+
+
 def reference(thing: Mapping[str, Any]) -> str:
     """`Deployment/productpage`: how an object is named to people and in `--allow`."""
     return f"{thing.get('kind')}/{(thing.get('metadata') or {}).get('name')}"

@@ -14,7 +14,7 @@ from typing import Any
 
 from helm_canary.adopt import adopt
 from helm_canary.cluster import MANAGER, Live
-from helm_canary.core.model import Direction, Edit, Observed, Record, Split, Track, TrackState, Version
+from helm_canary.core.model import Direction, Edit, Observed, Record, Shared, Split, Track, TrackState, Version
 from helm_canary.core.stages import DEFAULT_WEIGHTS
 from helm_canary.fields import Likeness, is_left_over, likeness, owns
 from helm_canary.helm import Revision, Stored
@@ -33,6 +33,8 @@ from helm_canary.manifest import (
 from helm_canary.record import from_values
 from helm_canary.routing import asked_split, obstacles
 
+KEPT = Shared()
+
 
 def observe(
     stored: Stored,
@@ -41,7 +43,9 @@ def observe(
     *,
     target: Version | None = None,
     endpoints: Mapping[Track, int] | None = None,
-    shared: tuple[str, ...] = (),
+    changes: Shared = KEPT,
+    early: tuple[str, ...] = (),
+    shared: Shared = KEPT,
     foreign_routes: Sequence[Mapping[str, Any]] = (),
     rendered: Sequence[Object] = (),
     weights: Sequence[int] = DEFAULT_WEIGHTS,
@@ -82,6 +86,8 @@ def observe(
         record=record,
         edits=(*edits, *(canary_edits if canary.replicas else ()), *_route_edits(newest, route, asked, shape)),
         obstacles=tuple(obstacles(routes, service, shape, gateways)),
+        changes=changes,
+        early=early,
         shared=shared,
     )
 
@@ -166,7 +172,8 @@ def _written_replicas(revision: Revision | None, shape: Shape) -> int | None:
         return None
     for thing in parse_objects(revision.manifest):
         if reference(thing) == f"Deployment/{shape.production}":
-            return int(thing["spec"].get("replicas", 1))
+            replicas = thing["spec"].get("replicas")
+            return None if replicas is None else int(replicas)
     return None
 
 

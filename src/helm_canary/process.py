@@ -119,9 +119,10 @@ class Processes:
     _cancelled: CanaryError | None = None
 
     def run(self, arguments: Sequence[str], *, stdin: str = "", timeout_s: float = 60.0, shown: bool = False,
-            check: bool = True, once: bool = False) -> Completed:  # fmt: skip
-        """Run to the end. Raises ToolMissingError, ToolTimeoutError, and ToolError for an exit code but 0 when `check`.
+            check: bool = True, once: bool = False, environment: Mapping[str, str] | None = None) -> Completed:  # fmt: skip
+        """Run to the end, with `environment` added to what every child gets.
 
+        Raises ToolMissingError, ToolTimeoutError, and ToolError for an exit code but 0 when `check`.
         While the API server is away the command is run again, unless it may run only `once`.
         """
         if shown:
@@ -130,7 +131,7 @@ class Processes:
         while done is None:
             last = once or not self._answered or self._until < math.inf
             last = last or time.monotonic() - began > self.patience_s
-            done = self._attempt(arguments, stdin, timeout_s, once, last)
+            done = self._attempt(arguments, stdin, timeout_s, once, last, environment or {})
             if done is None:
                 self.away(time.monotonic() - began)
                 time.sleep(RETRY_S)
@@ -143,17 +144,17 @@ class Processes:
         return done
 
     def _attempt(
-        self, arguments: Sequence[str], stdin: str, timeout_s: float, once: bool, last: bool
+        self, arguments: Sequence[str], stdin: str, timeout_s: float, once: bool, last: bool, more: Mapping[str, str]
     ) -> Completed | None:
         """None where the API server is away and the command is to be run again."""
         began = time.monotonic()
         try:
-            done = self._run_once(arguments, stdin, timeout_s)
+            done = self._run_once(arguments, stdin, timeout_s, more)
             if done.code != 0 and is_unauthorized(done.stderr) and self.renew(began):
                 if once and arguments[0] == "helm":
                     # Whom nobody knows has written nothing, but of helm's many requests an earlier one may have been let in.
                     return replace(done, renewed=True)
-                done = self._run_once(arguments, stdin, timeout_s)
+                done = self._run_once(arguments, stdin, timeout_s, more)
         except ToolTimeoutError:
             if last:
                 raise
@@ -162,9 +163,9 @@ class Processes:
         starts = tuple(arguments) in self._worked and UNKNOWN_KIND in done.stderr
         return None if not last and done.code != 0 and (starts or is_away(done.stderr)) else done
 
-    def _run_once(self, arguments: Sequence[str], stdin: str, timeout_s: float) -> Completed:
+    def _run_once(self, arguments: Sequence[str], stdin: str, timeout_s: float, more: Mapping[str, str]) -> Completed:
         timeout_s = min(timeout_s, max(self._until - time.monotonic(), LEAST_S))
-        process = self._start(arguments, stdin)
+        process = self._start(arguments, stdin, more)
         try:
             self._raise_if_cancelled()
             out, err = process.communicate(timeout=timeout_s)
@@ -187,7 +188,7 @@ class Processes:
             code=process.returncode, stdout=out.decode(errors="replace"), stderr=err.decode(errors="replace")
         )
 
-    def _start(self, arguments: Sequence[str], stdin: str) -> subprocess.Popen[bytes]:
+    def _start(self, arguments: Sequence[str], stdin: str, more: Mapping[str, str]) -> subprocess.Popen[bytes]:
         try:
             if _is_main_thread():
                 self._starting = True
@@ -198,7 +199,7 @@ class Processes:
                     stdin=given,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
-                    env=dict(self.environment),
+                    env={**self.environment, **more},
                     start_new_session=True,
                 )
             with self._lock:
@@ -219,7 +220,7 @@ class Processes:
         Raises ToolMissingError, ToolError where it ends before such a line, ToolTimeoutError where none comes in time.
         """
         timeout_s = min(timeout_s, max(self._until - time.monotonic(), LEAST_S))
-        process = self._start(arguments, "")
+        process = self._start(arguments, "", {})
         streams = _Streams(process)
         try:
             self._raise_if_cancelled()

@@ -12,12 +12,24 @@ from pathlib import Path
 from typing import Any
 
 from helm_canary.cluster import Live
+from helm_canary.composing import (
+    Sources,
+    Writing,
+    compose,
+    named,
+    needed_early,
+    remember,
+    shared_changes,
+    takes_from_chart,
+    writing_of,
+)
 from helm_canary.core.model import (
     ALL_PRODUCTION,
     Change,
     Direction,
     Observed,
     Provenance,
+    Shared,
     Split,
     Track,
     TrackTarget,
@@ -32,18 +44,17 @@ from helm_canary.guard import Difference, as_helm_applies, compare
 from helm_canary.helm import (
     NO_RECORD,
     ChartSource,
-    Revision,
     Stored,
     native_arguments,
     step_arguments,
-    write_chart,
-    write_values,
+    write_stub,
 )
 from helm_canary.holding import Holding
 from helm_canary.manifest import (
     Object,
     Shape,
     find_shape,
+    is_hook,
     locate_tag,
     parse_objects,
     template_of,
@@ -60,11 +71,13 @@ from helm_canary.ports import (
     Reporter,
     RequestsPort,
 )
-from helm_canary.record import from_values, release_values, to_text
+from helm_canary.record import release_values, to_text
 from helm_canary.rendering import Rendered, read_rendered
 from helm_canary.routing import follow_roots, full_name
 from helm_canary.serving import Serving
 from helm_canary.waits import Waits, proof_where_all_agree
+
+KEPT = Shared()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +127,7 @@ class Reading:
         with ThreadPoolExecutor(4) as pool:
             jobs: list[Future[object]] = [pool.submit(self.helm.check_version)]
             reading = pool.submit(self._look_and_read)
-            rendered = pool.submit(self._render, self.options.tag)
+            rendered = pool.submit(self._render, self.options.tag, installs=False)
             foreign_routes = pool.submit(self.cluster.read_foreign_routes)
             facts_read = reading.result()
             if facts_read[0].newest is None:
@@ -122,6 +135,8 @@ class Reading:
             for job in jobs:
                 job.result()
             target = rendered.result()
+            if installs(facts_read[0]):
+                target = self._render(self.options.tag, installs=True)
             self._take_foreign_routes(foreign_routes.result())
         self._target, self._wanted = target.version, target
         self._adopt_shape(target.shape, facts_read[1], target.objects)
@@ -131,8 +146,12 @@ class Reading:
         """With what only a plan needs: of a stage, what of the shared objects it may change."""
         if self._wanted is None:
             return self.facts_of(stored, live)
-        shared = self._shared_changes(stored, live, self.known_shape, self._wanted)
-        return self._with_service_seen(self.facts_of(stored, live, shared=shared, rendered=self._wanted.objects))
+        sources = self.sources(stored)
+        changes = shared_changes(sources) if sources.written else Shared()
+        early = needed_early(changes, sources, self._wanted.version)
+        allowed = self._allowed_changes(stored, live, changes)
+        facts = self.facts_of(stored, live, changes=changes, early=early, shared=allowed, rendered=self._wanted.objects)
+        return self._with_service_seen(facts)
 
     def _with_service_seen(self, facts: Facts) -> Facts:
         """Of an installation that was not finished: whether requests arrive, where its pods are Ready."""
@@ -142,6 +161,14 @@ class Reading:
             facts = replace(facts, observed=replace(observed, unserved=True))
             self.facts = facts
         return facts
+
+    def sources(self, stored: Stored) -> Sources:
+        """What a step is composed from: what is stored, and for a stage what chart and values render now."""
+        written = () if installs(stored) or stored.newest is None else parse_objects(stored.newest.manifest)
+        wanted = self._wanted.objects if self._wanted is not None and self.source is None else ()
+        return Sources(
+            written=tuple(thing for thing in written if not is_hook(thing)), wanted=wanted, shape=self.known_shape
+        )
 
     def to_plan_again(self) -> Facts:
         return self._facts_to_plan(*self.read())
@@ -154,8 +181,8 @@ class Reading:
             )
         self._foreign_routes, self._foreign_read = found or (), found is not None
 
-    def _render(self, tag: str) -> Rendered:
-        manifest = self.helm.rendered(native_arguments(tag), NO_RECORD)
+    def _render(self, tag: str, *, installs: bool) -> Rendered:
+        manifest = self.helm.rendered(native_arguments(tag), NO_RECORD, installs=installs)
         return read_rendered(manifest, tag, self.options.namespace)
 
     def for_rollback(self) -> Facts:
@@ -183,16 +210,10 @@ class Reading:
             self.source = self._stored_source(stored)
 
     def _stored_source(self, stored: Stored) -> ChartSource:
-        """What a rollback renders: the chart and values in the cluster; only subcharts must come from the caller."""
+        """What a rollback gives Helm: name, version and values that are stored; its objects are composed, not rendered."""
         revision = stored.applied or stored.newest
         assert revision is not None
-        if not revision.has_subcharts:
-            return write_chart(revision, self.workspace)
-        record = from_values(dict(revision.values))
-        made = record.by if record else Provenance()
-        if not self.options.chart or self.by.chart_digest != made.chart_digest:
-            raise _needs_chart(revision, made, self.options.chart)
-        return write_values(revision, self.workspace, self.options.chart, self.options.chart_version)
+        return write_stub(revision, self.workspace)
 
     def _adopt_shape(self, shape: Shape, live: Live, rendered: Sequence[Object]) -> Shape:
         """Where to look from now on. The chart's own Gateway counts before it is installed: its pods run already."""
@@ -218,7 +239,14 @@ class Reading:
         return follow_roots(shape, [*there, *new], all_read=bool(self._foreign_read))
 
     def facts_of(
-        self, stored: Stored, live: Live, *, shared: tuple[str, ...] = (), rendered: Sequence[Object] = ()
+        self,
+        stored: Stored,
+        live: Live,
+        *,
+        changes: Shared = KEPT,
+        early: tuple[str, ...] = (),
+        shared: Shared = KEPT,
+        rendered: Sequence[Object] = (),
     ) -> Facts:
         shape = self.known_shape
         assert self.proxies is not None
@@ -227,6 +255,8 @@ class Reading:
             live,
             shape,
             target=self._target,
+            changes=changes,
+            early=early,
             shared=shared,
             foreign_routes=self._foreign_routes,
             rendered=rendered,
@@ -275,28 +305,40 @@ class Reading:
             stored, live = pool.submit(self.helm.read), pool.submit(self.cluster.read)
             return stored.result(), live.result()
 
-    def _shared_changes(self, stored: Stored, live: Live, shape: Shape, target: Rendered) -> tuple[str, ...]:
-        """The objects that `--allow` names and that chart and values would change now; only the first canary stage asks."""
-        if not self.options.allow or self.options.stage != 2 or stored.newest is None:
-            return ()
-        observed = observe(stored, live, shape, target=target.version)
+    def _allowed_changes(self, stored: Stored, live: Live, changes: Shared) -> Shared:
+        """What `--allow` names and would change now, by chart, values or other hands; only the first canary stage asks.
+
+        A track's Deployment is none of it, whoever allows it.
+        """
+        if not self.options.allow or self.options.stage != 2 or self._wanted is None or stored.newest is None:
+            return KEPT
+        sources = self.sources(stored)
+        allowed = tuple(name for name in self.options.allow if name not in sources.tracks())
+        other = tuple(name for name in allowed if name not in changes.names)
+        edited = self._edited(stored, live, self._wanted.version, other) if other else ()
+        found = changes.only(allowed)
+        return replace(found, change=(*found.change, *edited))
+
+    def _edited(self, stored: Stored, live: Live, target: Version, names: Sequence[str]) -> tuple[str, ...]:
+        """Those of these objects that are not as they are stored."""
+        observed = observe(stored, live, self.known_shape, target=target)
         # A VirtualService that was deleted is written again with these weights by stage 2.
         asked = ALL_PRODUCTION if observed.route_missing else observed.asked
-        if observed.record is None or asked is None or None in (observed.production.version, observed.canary.version):
+        production, canary = observed.production.version, observed.canary.version
+        if observed.record is None or asked is None or production is None or canary is None:
             return ()
-        assert observed.production.version is not None
-        assert observed.canary.version is not None
         still = Upgrade(
             change=Change.SHARED,
-            production=TrackTarget(version=observed.production.version, replicas=observed.production.replicas),
-            canary=TrackTarget(version=observed.canary.version, replicas=observed.canary.replicas),
+            production=TrackTarget(version=production, replicas=observed.production.replicas),
+            canary=TrackTarget(version=canary, replicas=observed.canary.replicas),
             split=asked,
             record=observed.record,
-            native=target.version,
+            native=target,
             why="",
         )
-        found = {difference.where for difference in self.try_on_server(still, stored, self.rendered(still))}
-        return tuple(name for name in self.options.allow if name in found)
+        differing = self.try_on_server(still, stored, compose(still, self.sources(stored)))
+        found = {difference.where for difference in differing}
+        return tuple(name for name in names if name in found)
 
     @property
     def known_shape(self) -> Shape:
@@ -304,8 +346,35 @@ class Reading:
         return self.shape
 
     def rendered(self, step: Upgrade) -> tuple[Object, ...]:
+        """What the chart renders with a step's own values."""
         stdin = to_text({"release": release_values(step)})
-        return parse_objects(self.helm.rendered(step_arguments(step), stdin, self.source))
+        first = step.change is Change.INSTALL and self.facts is not None and installs(self.facts.stored)
+        text = self.helm.rendered(step_arguments(step), stdin, installs=first)
+        return tuple(thing for thing in parse_objects(text) if not is_hook(thing))
+
+    def rendered_if_needed(self, step: Upgrade) -> tuple[Object, ...]:
+        return self.rendered(step) if takes_from_chart(step) else ()
+
+    def completed(self, step: Upgrade, stored: Stored) -> Upgrade:
+        """The step whose record holds what a rollback will put back."""
+        return remember(step, self.sources(stored))
+
+    def writing(self, step: Upgrade, stored: Stored, rendered: Sequence[Object]) -> Writing:
+        """What Helm is let write; with a chart that is not rendered the release keeps its hooks."""
+        made = writing_of(step, self.sources(stored), rendered, self.options.allow)
+        if self.source is None or stored.newest is None:
+            return made
+        hooks = (thing for text in stored.newest.hooks for thing in parse_objects(text))
+        return replace(made, stored=tuple(hooks))
+
+    def objects_of(self, writing: Writing) -> tuple[Object, ...]:
+        """What is written; of an installation, what the chart renders."""
+        wanted = self._wanted.objects if self._wanted is not None else ()
+        return wanted if writing.objects is None else writing.objects
+
+    def hooks(self) -> tuple[Object, ...]:
+        """The hooks of the chart that is released."""
+        return self._wanted.hooks if self._wanted is not None else ()
 
     def try_on_server(self, step: Upgrade, stored: Stored, objects: Sequence[Object]) -> list[Difference]:
         """What an upgrade would change, by a dry run on the API server with Helm's own field manager.
@@ -316,9 +385,14 @@ class Reading:
             return compare(objects, self.rendered(step), objects, objects)
         namespace = self.options.namespace
         live, would = self.cluster.dry_run(as_helm_applies(objects, self.options.release, namespace))
-        written = parse_objects(stored.newest.manifest) if stored.newest else ()
         seen = self.facts.live.items if self.facts else ()
-        return compare(live, would, written, objects, seen)
+        return compare(live, would, self.sources(stored).written, objects, seen)
+
+    def unapplied(self, stored: Stored) -> tuple[str, ...]:
+        """The objects of a newest revision that Helm did not apply whole."""
+        if stored.newest is None or stored.newest.applied:
+            return ()
+        return tuple(named(thing, self.options.namespace) for thing in self.sources(stored).written)
 
     def in_force(self, asked: Split | None) -> tuple[dict[str, str], str]:
         """Per gateway pod the weights it has, and how good a proof of `asked` that is."""
@@ -355,11 +429,6 @@ class _WatchfulClock:
         self.lease.raise_if_lost()
 
 
-def _needs_chart(revision: Revision, made: Provenance, given: str) -> RefusedError:
-    where = f" (commit {made.commit})" if made.commit else ""
-    return RefusedError(
-        f"The chart {revision.chart_name} has subcharts, which Helm does not store with a release"
-        + (f", and {given} is not the chart it was made with." if given else "."),
-        "A rollback renders the chart that the release was made with, and in the cluster that one is not whole.",
-        f"Check {made.chart or 'that chart'}{where} out, with its subcharts, and give it with --chart.",
-    )
+def installs(stored: Stored) -> bool:
+    """Whether Helm's next upgrade is an installation."""
+    return stored.newest is None or stored.newest.uninstalled

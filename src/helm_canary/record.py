@@ -16,6 +16,8 @@ from helm_canary.errors import RefusedError
 from helm_canary.manifest import canonical
 
 FORMAT = 1
+# What a release did to the objects that both tracks share, by name.
+SHARED = ("shared", "created", "moved", "removed")
 
 
 def release_values(step: Upgrade) -> dict[str, Any]:
@@ -55,8 +57,11 @@ def to_values(record: Record) -> dict[str, Any]:
         "by": {key: value for key, value in vars(by).items() if value},
         "history": [{key: value for key, value in vars(past).items() if value} for past in record.history],
     }
-    if record.shared:
-        values["shared"] = list(record.shared)
+    for key in SHARED:
+        if getattr(record, key):
+            values[key] = list(getattr(record, key))
+    if record.before:
+        values["before"] = record.before
     if record.canary_replicas is not None:
         values["canaryReplicas"] = record.canary_replicas
     if record.previous is not None:
@@ -106,6 +111,10 @@ def _read(release: dict[str, Any]) -> Record:
         canary_replicas=int(release["canaryReplicas"]) if release.get("canaryReplicas") is not None else None,
         watched=bool(release["watched"]),
         shared=tuple(release.get("shared") or ()),
+        created=tuple(release.get("created") or ()),
+        moved=tuple(release.get("moved") or ()),
+        removed=tuple(release.get("removed") or ()),
+        before=str(release.get("before") or ""),
         since=release.get("since", ""),
         by=Provenance(**release.get("by", {})),
         history=tuple(Past(**past) for past in release.get("history", [])),

@@ -16,6 +16,7 @@ from helm_canary.manifest import (
     Shape,
     find_container,
     find_shape,
+    is_hook,
     locate_tag,
     misfit,
     parse_objects,
@@ -31,6 +32,7 @@ class Rendered:
     """What chart and values render for a tag now."""
 
     objects: tuple[Object, ...] = field(repr=False)
+    hooks: tuple[Object, ...] = field(default=(), repr=False)
     shape: Shape
     version: Version
     replica_count: int
@@ -38,7 +40,8 @@ class Rendered:
 
 def read_rendered(manifest: str, tag: str, namespace: str) -> Rendered:
     """A native rendering -> its shape and version. Raises RefusedError where the chart does not fit."""
-    objects = parse_objects(manifest)
+    every = parse_objects(manifest)
+    objects = [thing for thing in every if not is_hook(thing)]
     shape = find_shape(objects, namespace)
     templates = {track: template_of(objects, shape, track) for track in Track}
     for track in Track:
@@ -52,6 +55,7 @@ def read_rendered(manifest: str, tag: str, namespace: str) -> Rendered:
     production = next(t for t in objects if reference(t) == f"Deployment/{shape.production}")
     return Rendered(
         objects=tuple(objects),
+        hooks=tuple(filter(is_hook, every)),
         shape=shape,
         version=version_of(templates[Track.PRODUCTION], templates[Track.CANARY], tag),
         replica_count=int(production["spec"].get("replicas", 1)),
@@ -64,7 +68,8 @@ def _check_values_are_taken(objects: Sequence[Object], shape: Shape) -> None:
     weights = weighted_routes(found[f"VirtualService/{shape.route}"], shape.host, shape.namespace)
     if any(one != {"production": 100 - PROBE_WEIGHT, "canary": PROBE_WEIGHT} for one in weights):
         raise _not_taken(f"the VirtualService {shape.route} does not take its weights", "weight", "weight")
-    if found[f"Deployment/{shape.canary}"]["spec"].get("replicas") != PROBE_REPLICAS:
+    # A chart that leaves them to an autoscaler has none; then the program scales.
+    if found[f"Deployment/{shape.canary}"]["spec"].get("replicas", PROBE_REPLICAS) != PROBE_REPLICAS:
         raise _not_taken(f"the Deployment {shape.canary} does not take its replicas", "", "replicaCount")
 
 

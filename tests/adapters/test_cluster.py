@@ -10,7 +10,7 @@ from helm_canary.cluster import Cluster
 from helm_canary.process import Completed, Connection, Processes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 @dataclass
@@ -20,7 +20,7 @@ class Kubectl(Processes):
     asked: list[tuple[str, str, list[str]]] = field(default_factory=list)
 
     def run(self, arguments: Sequence[str], *, stdin: str = "", timeout_s: float = 60.0, shown: bool = False,
-            check: bool = True, once: bool = False) -> Completed:  # fmt: skip
+            check: bool = True, once: bool = False, environment: Mapping[str, str] | None = None) -> Completed:  # fmt: skip
         at = arguments.index("--namespace")
         names = [item["metadata"]["name"] for item in json.loads(stdin)["items"]]
         self.asked.append((arguments[at + 2], arguments[at + 1], names))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from helm_canary.core.model import Change, Direction, Record, Split, Track, TrackTarget, Upgrade, Version
+from helm_canary.core.model import Change, Direction, Record, Shared, Split, Track, TrackTarget, Upgrade, Version
 from helm_canary.guard import Difference, as_helm_applies, compare, unwanted
 from helm_canary.manifest import canonical
 from helm_canary.observe import last_hand
@@ -141,7 +141,7 @@ def test_a_step_changes_what_it_is_for(
     found = compared(change)
 
     assert found
-    assert (unwanted(found, STEPS[name], SHAPE, ()) == []) == (STEPS[name] in may)
+    assert (unwanted(found, STEPS[name], SHAPE) == []) == (STEPS[name] in may)
 
 
 def test_both_at_once_is_told_field_by_field() -> None:
@@ -151,7 +151,7 @@ def test_both_at_once_is_told_field_by_field() -> None:
         weights(things)
         one(things, "Service")["spec"]["ports"][0]["targetPort"] = 80
 
-    (only,) = unwanted(compared(both), WEIGHT, SHAPE, ())
+    (only,) = unwanted(compared(both), WEIGHT, SHAPE)
 
     assert str(only) == 'Service/product-page-svc spec.ports[9080/TCP].targetPort: "http" -> 80'
 
@@ -164,9 +164,9 @@ def test_an_object_that_is_not_rendered_any_more_would_be_deleted() -> None:
 
     assert str(gone) == "Gateway/product-page: there -> deleted"
     for name in ("weight", "canary", "production", "record", "shared"):
-        assert unwanted([gone], STEPS[name], SHAPE, ()) == [gone]
+        assert unwanted([gone], STEPS[name], SHAPE) == [gone]
     deployment = replace(gone, where="Deployment/productpagecanary")
-    assert unwanted([deployment], CANARY, SHAPE, ()) == [deployment]
+    assert unwanted([deployment], CANARY, SHAPE) == [deployment]
 
 
 def without_route(change: Callable[[list[dict[str, Any]]], object]) -> list[Difference]:
@@ -183,10 +183,10 @@ def test_a_deleted_route_is_written_again_as_it_was() -> None:
     for change in (lambda things: None, weights):
         found = without_route(change)
         assert "VirtualService/product-page-virtual-service: nothing -> created" in map(str, found)
-        may = {name for name in STEPS if unwanted(found, STEPS[name], SHAPE, ()) == []}
+        may = {name for name in STEPS if unwanted(found, STEPS[name], SHAPE) == []}
         assert may == {"weight"}
     found = without_route(lambda things: one(things, "VirtualService")["spec"]["hosts"].append("x"))
-    (only,) = unwanted(found, WEIGHT, SHAPE, ())
+    (only,) = unwanted(found, WEIGHT, SHAPE)
     assert (only.where, only.path) == ("VirtualService/product-page-virtual-service", "spec.hosts[2]")
 
 
@@ -194,18 +194,43 @@ def test_the_step_that_makes_a_deleted_route_may_change_what_is_allowed() -> Non
     """It comes first, so the shared changes of the release cannot be made before it."""
     service = Difference(where="Service/x", path="spec.type", live="ClusterIP", would="NodePort")
     found = [*without_route(lambda things: None), service]
-    assert unwanted(found, WEIGHT, SHAPE, ()) == [service]
-    assert unwanted(found, WEIGHT, SHAPE, ("Service/x",)) == []
-    assert unwanted([service], WEIGHT, SHAPE, ("Service/x",)) == [service]
+    assert unwanted(found, WEIGHT, SHAPE) == [service]
+    assert unwanted(found, WEIGHT, SHAPE, allowed=("Service/x",)) == []
+    assert unwanted([service], WEIGHT, SHAPE, allowed=("Service/x",)) == [service]
 
 
 def test_a_shared_change_is_made_only_where_it_was_allowed_and_in_its_step() -> None:
     """`--allow KIND/NAME` is one object, and holds for the step that is for it."""
     found = compared(lambda things: one(things, "Service")["spec"]["ports"][0].update(port=80))
 
-    assert unwanted(found, SHARED, SHAPE, ("Service/product-page-svc",)) == []
-    assert unwanted(found, SHARED, SHAPE, ("Service/product-page", "DestinationRule/product-page-svc")) == found
-    assert unwanted(found, WEIGHT, SHAPE, ("Service/product-page-svc",)) == found
+    allowed = replace(SHARED, shared=Shared(change=("Service/product-page-svc",)))
+    others = replace(SHARED, shared=Shared(change=("Service/product-page", "DestinationRule/product-page-svc")))
+    assert unwanted(found, allowed, SHAPE) == []
+    assert unwanted(found, others, SHAPE) == found
+    assert unwanted(found, WEIGHT, SHAPE, allowed=("Service/product-page-svc",)) == found
+
+
+@pytest.mark.parametrize("track", Track)
+@pytest.mark.parametrize("name", STEPS)
+def test_no_permission_covers_a_tracks_pods(name: str, track: Track) -> None:
+    """Whatever is allowed or planned of shared objects, a track's Deployment changes in its own scale step alone."""
+    where = f"Deployment/{SHAPE.deployment(track)}"
+    pods = Difference(where=where, path="spec.template.spec.containers[0].env", live="nothing", would="MODE")
+    every = replace(STEPS[name], shared=Shared(change=(where,), create=(where,), restore=(where,)))
+
+    found = unwanted([pods], every, SHAPE, allowed=(where,), unapplied=(where,))
+
+    assert found == ([] if STEPS[name].track is track else [pods])
+
+
+def test_what_helm_did_not_apply_whole_is_applied_with_the_next_step() -> None:
+    """An object of such a revision becomes what is stored, but not where another hand changed it meanwhile."""
+    late = Difference(where="ConfigMap/x", path="data.a", live="1", would="2")
+
+    assert unwanted([late], WEIGHT, SHAPE, unapplied=("ConfigMap/x",)) == []
+    assert unwanted([late], WEIGHT, SHAPE, unapplied=("ConfigMap/y",)) == [late]
+    edited = replace(late, manager="kubectl-edit")
+    assert unwanted([edited], WEIGHT, SHAPE, unapplied=("ConfigMap/x",)) == [edited]
 
 
 @pytest.mark.parametrize(("pod", "kept"), [
@@ -219,10 +244,12 @@ def test_what_a_version_names_is_not_deleted(role: str, pod: dict[str, Any], kep
     """Its pods may start again at any time until the release is finished, `--allow` or not."""
     naming = Version(tag="x", digest="y", production=canonical({"spec": pod}), canary=canonical({"spec": pod}))
     record = replace(SHARED.record, previous=naming) if role == "previous" else replace(SHARED.record, new=naming)
-    shared = replace(SHARED, record=record)
+    shared = replace(SHARED, record=record, shared=Shared(remove=("ConfigMap/settings",)))
     gone = Difference(where="ConfigMap/settings", path="", live="there", would="deleted")
 
-    assert (unwanted([gone], shared, SHAPE, ("ConfigMap/settings",)) == [gone]) is kept
+    assert (unwanted([gone], shared, SHAPE) == [gone]) is kept
+    over = replace(shared, record=replace(record, direction=Direction.FINISHED))
+    assert unwanted([gone], over, SHAPE) == []
 
 
 def test_helms_own_marks_are_part_of_what_is_tried() -> None:

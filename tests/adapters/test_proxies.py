@@ -16,7 +16,7 @@ from helm_canary.proxies import Endpoints, GatewayPod, Proxies, first_json, pars
 from tests.adapters.recordings import answer, shape, text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 SHAPE = shape()
 STEADY, SHIFTED = Split(production=100, canary=0), Split(production=90, canary=10)
@@ -261,7 +261,7 @@ class Kubectl(Processes):
     asked: list[str] = field(default_factory=list)
 
     def run(self, arguments: Sequence[str], *, stdin: str = "", timeout_s: float = 60.0, shown: bool = False,
-            check: bool = True, once: bool = False) -> Completed:  # fmt: skip
+            check: bool = True, once: bool = False, environment: Mapping[str, str] | None = None) -> Completed:  # fmt: skip
         command = " ".join(arguments)
         self.asked.append(command)
         return next(answer for part, answer in self.said.items() if part in command)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -95,7 +95,7 @@ class ApiServer(Processes):
     asked: int = 0
 
     def run(self, arguments: Sequence[str], *, stdin: str = "", timeout_s: float = 60.0, shown: bool = False,
-            check: bool = True, once: bool = False) -> Completed:  # fmt: skip
+            check: bool = True, once: bool = False, environment: Mapping[str, str] | None = None) -> Completed:  # fmt: skip
         if self.allowed is None:
             return Completed(code=1, stdout="", stderr="selfsubjectaccessreviews is forbidden")
         reviews = json.loads(stdin)["items"]

@@ -6,19 +6,19 @@ import base64
 import copy
 import gzip
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from helm_canary.core.model import Change, Direction, Record, Split, TrackTarget, Upgrade, Version
 from helm_canary.errors import CanaryError, RefusedError
-from helm_canary.helm import Helm, chart_digest, native_arguments, parse_storage, step_arguments, write_chart
+from helm_canary.helm import Helm, chart_digest, native_arguments, parse_storage, step_arguments, write_stub
 from helm_canary.manifest import parse_objects
 from tests.adapters.recordings import items, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 def test_nothing_is_stored() -> None:
@@ -160,36 +160,25 @@ def test_a_corrupt_secret_is_an_error_in_three_parts(spoil: Callable[[dict[str, 
 # --- what is written ----------------------------------------------------------------------------------------------------
 
 
-def test_a_stored_chart_is_laid_out_as_it_was(tmp_path: Path) -> None:
-    """A rollback gets the templates, the chart's values and the user's values, without the record."""
-    stored = parse_storage(json.dumps({"items": [TWO]})).newest
-    assert stored is not None
-
-    source = write_chart(stored, tmp_path)
-
-    chart = tmp_path / "chart"
-    assert source.chart == str(chart)
-    assert json.loads((chart / "Chart.yaml").read_text())["name"] == "small"
-    assert "{{ .Values.productionDeployment.weight }}" in (chart / "templates/route.yaml").read_text()
-    (values,) = source.values
-    assert "release" not in json.loads((tmp_path / "values.json").read_text())
-    assert values == str(tmp_path / "values.json")
-
-
-@pytest.mark.parametrize("name", ["../evil.yaml", "/tmp/evil.yaml", "templates/../../evil.yaml", "..", ""])
-def test_a_stored_chart_writes_nothing_outside_of_its_folder(name: str, tmp_path: Path) -> None:
-    """A name in a Secret that leads out of the folder is refused."""
+def test_what_a_rollback_gives_helm_renders_nothing(tmp_path: Path) -> None:
+    """Name, version and values of the stored chart, without templates and subcharts; the user's values without the record."""
     secret = copy.deepcopy(TWO)
     body = decoded(secret)
-    body["chart"]["files"] = [{"name": name, "data": base64.b64encode(b"x").decode()}]
+    body["chart"]["metadata"]["dependencies"] = [{"name": "base", "version": "1", "repository": "file://../base"}]
     secret["data"]["release"] = encoded(body)
     stored = parse_storage(json.dumps({"items": [secret]})).newest
     assert stored is not None
 
-    with pytest.raises(CanaryError):
-        write_chart(stored, tmp_path / "inner")
+    source = write_stub(stored, tmp_path)
 
-    assert not (tmp_path / "evil.yaml").exists()
+    chart = tmp_path / "chart"
+    metadata = json.loads((chart / "Chart.yaml").read_text())
+    assert (source.chart, metadata["name"], "dependencies" in metadata) == (str(chart), "small", False)
+    assert not list((chart / "templates").iterdir())
+    assert json.loads((chart / "values.yaml").read_text()) == body["chart"]["values"]
+    (values,) = source.values
+    assert "release" not in json.loads(Path(values).read_text())
+    assert {path.stat().st_mode & 0o777 for path in (Path(values), chart / "values.yaml")} == {0o600}
 
 
 def step(tag: str) -> Upgrade:

@@ -6,6 +6,7 @@ from helm_canary.core.model import (
     Change,
     Direction,
     Drain,
+    Hooks,
     Plan,
     Prove,
     Record,
@@ -29,9 +30,11 @@ def brief(step: Step) -> str:
         case Drain(track=track):
             return f"drain {track.value}"
         case WaitReady(track=track, version=version, replicas=replicas, enough=enough):
-            return f"wait {track.value} {named(version)} x{replicas}" + (f", {enough} is enough" if enough else "")
+            beside = f" and {', '.join(step.beside)}" if step.beside else ""
+            return f"wait {track.value} {named(version)} x{replicas}" + (f", {enough} is enough" if enough else beside)
         case Watch(track=track, replicas=replicas, on_failure=way_out):
-            return f"watch {track.value} x{replicas}, else " + (", ".join(map(brief, way_out)) or "nothing")
+            beside = f" and {', '.join(step.beside)}" if step.beside else ""
+            return f"watch {track.value} x{replicas}{beside}, else " + (", ".join(map(brief, way_out)) or "nothing")
         case Upgrade():
             return _upgrade(step)
 
@@ -49,7 +52,10 @@ def _upgrade(step: Upgrade) -> str:
         case Change.SHARED | Change.RECORD:
             pass
     words.append(f"[{place(step.record)}]")
-    return " ".join(words) + (" with hooks" if step.hooks else "") + (" at once" if step.at_once else "")
+    for doing, names in vars(step.shared).items():
+        words += [f"{doing} {', '.join(names)}"] if names else []
+    hooks = "" if step.hooks is Hooks.NONE else f" with {step.hooks.value} hooks"
+    return " ".join(words) + hooks + (" at once" if step.at_once else "")
 
 
 def named(version: Version) -> str:

@@ -25,6 +25,7 @@ from helm_canary.core.model import (
     Observed,
     Past,
     Record,
+    Shared,
     Split,
     TrackState,
     Version,
@@ -49,8 +50,13 @@ GIVEN: dict[str, Any] = {
     "unserved": False,
     "edits": [],
     "obstacles": [],
-    "shared": [],
+    "changes": {},
+    "early": [],
+    "shared": {},
     "made-shared": [],
+    "created": [],
+    "moved": [],
+    "removed": [],
 }
 KEYS = {"live", "record", "wanted", "given", "result", "because", "steps", "notes", "refused", "text", "R"}
 
@@ -94,9 +100,15 @@ def read(name: str, case: dict[str, Any]) -> Case:
         record=record(str(case.get("record", "none")), given),
         edits=tuple(Edit(**edit) for edit in given["edits"]),
         obstacles=tuple(given["obstacles"]),
-        shared=tuple(given["shared"]),
+        changes=shared(given["changes"]),
+        early=tuple(given["early"]),
+        shared=shared(given["shared"]),
     )
     return Case(name, observed, command(case["wanted"]), case)
+
+
+def shared(given: dict[str, list[str]]) -> Shared:
+    return Shared(**{doing: tuple(names) for doing, names in given.items()})
 
 
 def version(text: str) -> Version:
@@ -148,6 +160,9 @@ def record(text: str, given: dict[str, Any]) -> Record | None:
         canary_replicas=given["canary-replicas"],
         watched=watched or direction is Direction.FINISHED,
         shared=tuple(given["made-shared"]),
+        created=tuple(given["created"]),
+        moved=tuple(given["moved"]),
+        removed=tuple(given["removed"]),
         history=tuple(Past(id=version(name).id, outcome=outcome) for name, outcome in past),
     )
 

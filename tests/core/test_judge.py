@@ -15,6 +15,7 @@ from helm_canary.core.model import (
     Change,
     Direction,
     Drain,
+    Hooks,
     Observed,
     Plan,
     Prove,
@@ -22,6 +23,7 @@ from helm_canary.core.model import (
     Record,
     Refusal,
     Result,
+    Shared,
     Split,
     Step,
     Track,
@@ -157,8 +159,8 @@ BROKEN_PLANS: dict[str, tuple[dict[str, Any], Mutation, int]] = {
     "the record claims promote early": (TO_STAGE_3, each(Change.WEIGHT, record(reached="promote", toward="promote")), 8),
     "the record says rolled back early": (BACK, each(Change.WEIGHT, record(direction=Direction.ROLLED_BACK)), 8),
     "the canary loses pods under weight": (TOO_FEW_SOON, each(Change.SCALE, target(Track.CANARY, replicas=1)), 11),
-    "no hooks": (STEADY, each(Change.SCALE, lambda s: replace(s, hooks=False)), 12),
-    "hooks twice": (STEADY, each(Change.WEIGHT, lambda s: replace(s, hooks=True)), 12),
+    "no hooks": (STEADY, each(Change.SCALE, lambda s: replace(s, hooks=Hooks.NONE)), 12),
+    "hooks twice": (STEADY, each(Change.WEIGHT, lambda s: replace(s, hooks=Hooks.PRE)), 12),
     "a stage's weights are written unchecked": (STEADY, each(Change.WEIGHT, lambda s: replace(s, at_once=True)), 13),
 }  # fmt: skip
 
@@ -207,15 +209,18 @@ def of_planner(name: str, mutant: Callable[..., object]) -> Patch:
     return lambda patch: patch.setattr(planner, name, lambda *args, **options: mutant(original, *args, **options))
 
 
+KEPT = Shared()
+
+
 def bring_exactly(_original: object, draft: planner._Draft, track: Track, version: Version, replicas: int, record: Record,
-                  why: str, *, hooks: bool = False, force: bool = False) -> None:  # fmt: skip
+                  why: str, *, shared: Shared = KEPT, hooks: Hooks = Hooks.NONE, force: bool = False) -> None:  # fmt: skip
     """The track with just these replicas, even if it has more."""
     state = draft.track(track)
     if state.version != version:
         draft.drain(track)
     if state.version != version or state.replicas != replicas or force:
         state.version = version
-        draft.scale(track, replicas, record, why, hooks=hooks)
+        draft.scale(track, replicas, record, why, shared=shared, hooks=hooks)
     draft.wait_ready(track)
 
 
@@ -254,9 +259,12 @@ BROKEN_PLANNERS: dict[str, tuple[Patch, set[int]]] = {
     "brings pods without waiting": (of_draft("bring", weight_first), {1}),
     "takes pods from a track with weight": (of_draft("bring", bring_exactly), {2, 11}),
     "claims the stage in its first write": (of_draft("write", record_of_the_end), {8}),
-    "runs no hooks": (of_draft("scale", lambda original, *args, hooks=False: original(*args)), {12}),
+    "runs no hooks": (
+        of_draft("scale", lambda original, *args, hooks=Hooks.NONE, **more: original(*args, **more)),
+        {12},
+    ),
     "writes weights unchecked": (
-        of_draft("shift", lambda original, *args, at_once=False: original(*args, at_once=True)),
+        of_draft("shift", lambda original, *args, at_once=False, **more: original(*args, at_once=True, **more)),
         {13},
     ),
     "gives the canary one pod": (of_planner("canary_replicas", lambda original, *args: 1), {1}),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from helm_canary.core.model import Observed, Plan, Track, TrackState, Upgrade, WaitReady
+from helm_canary.core.model import Observed, Plan, Shared, Track, TrackState, Upgrade, WaitReady
 
 
 def after(observed: Observed, plan: Plan) -> Observed:
@@ -35,7 +35,9 @@ def _after_upgrade(observed: Observed, step: Upgrade) -> Observed:
         asked=step.split,
         record=step.record,
         written_replicas=observed.production.replicas,
-        shared=(),
+        shared=Shared(),
+        changes=observed.changes.without(step.shared.names),
+        early=(),
     )
 
 

@@ -13,12 +13,13 @@ that belief and returns every broken rule; `check_state` judges an instant, for 
     Rule 6   the plan proves what it leaves, and leaves what it says; an empty plan says why it is empty
     Rule 8   the record never claims more than is true once it is written
     Rule 11  no track that has weight loses replicas
-    Rule 12  chart hooks run in the step that first starts pods of the new version, and in no other
+    Rule 12  chart hooks run with the step that first starts pods of the new version, and with the first one after these are Ready
     Rule 13  only the weights of a rollback are written before they are checked
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ from helm_canary.core.model import (
     Change,
     Direction,
     Drain,
+    Hooks,
     Observed,
     Plan,
     Prove,
@@ -136,6 +138,8 @@ def check_plan(observed: Observed, plan: Plan) -> list[Violation]:
         state = advance(state, step)
     found += _check_watched(observed, plan)
     found += _check_same_release(observed, plan)
+    found += _check_hooks_follow(plan)
+    found += _check_shared_arrives(observed, plan)
     end = check_end(state, plan) if plan.changes else list(_check_empty(observed, plan, state))
     found_before = {(bad.rule, bad.track) for bad in start}
     return found + [bad for bad in end if bad.track is None or (bad.rule, bad.track) not in found_before]
@@ -218,7 +222,7 @@ def check_step(state: State, step: Step, number: int = 0) -> list[Violation]:
             found = [*_check_one_thing(step, number), *_check_production_kept(step, number)]
             if step.change is Change.WEIGHT or step.split != state.asked:  # else another hand's weights stay for now
                 found += _check_sum(step, number)
-            for check in (_check_scope, _check_removal, _check_weight, _check_record, _check_hooks):
+            for check in (_check_scope, _check_removal, _check_weight, _check_record, _check_hooks, _check_shared):
                 found += check(state, step, number)
             return found
         case Drain(track=track) if state.may_get_traffic(track):
@@ -349,13 +353,80 @@ def _check_hooks(state: State, step: Upgrade, number: int) -> Iterator[Violation
         and stage_named(record.weights, record.reached).role is Role.STEADY
         and step.canary.version == record.new
     )
-    if step.hooks and not begins:
+    if step.hooks is Hooks.PRE and not begins:
         yield Violation(rule=12, step=number, text="chart hooks run in a step that starts no new version")
-    if begins and not step.hooks and state.canary.version != record.new:
+    if begins and step.hooks is not Hooks.PRE and state.canary.version != record.new:
         yield Violation(rule=12, step=number, text="the new version starts without chart hooks")
+    if step.hooks is Hooks.BOTH and step.change is not Change.SHARED:
+        yield Violation(rule=12, step=number, text="all chart hooks run in a step that waits for no pod between them")
+    if step.hooks is Hooks.POST and step.change not in (Change.WEIGHT, Change.RECORD):
+        yield Violation(rule=12, step=number, text="hooks for a version that is Ready run where pods change")
+    if _begins_traffic(state, step) and step.hooks is not Hooks.POST:
+        yield Violation(
+            rule=12, step=number, text="the canary's first weight comes without the hooks that follow its pods"
+        )
     back = record.direction in (Direction.ROLLING_BACK, Direction.ROLLED_BACK)
     if step.at_once and not (back and step.change is Change.WEIGHT):
         yield Violation(rule=13, step=number, text="a step that is no rollback's weight step is written unchecked")
+
+
+def _begins_traffic(state: State, step: Upgrade) -> bool:
+    """Whether a step gives the canary of a new release its first weight."""
+    record = step.record
+    return (
+        step.change is Change.WEIGHT
+        and record.direction is Direction.FORWARD
+        and stage_named(record.weights, record.reached).number == 2
+        and state.asked == ALL_PRODUCTION
+        and step.split.canary > 0
+    )
+
+
+def _check_hooks_follow(plan: Plan) -> Iterator[Violation]:
+    """After the hooks before a version's first pods come those after them, in the very next upgrade."""
+    upgrades = list(plan.upgrades)
+    for one, following in itertools.zip_longest(upgrades, upgrades[1:]):
+        if one.hooks is Hooks.PRE and (following is None or following.hooks is not Hooks.POST):
+            number = plan.steps.index(one)
+            yield Violation(rule=12, step=number, text="the hooks that follow a version's first pods do not run")
+
+
+def _check_shared(state: State, step: Upgrade, number: int) -> Iterator[Violation]:
+    """What both tracks share changes while production has no traffic, or by permission before the first canary pod."""
+    shared, record, home = step.shared, step.record, Track.PRODUCTION
+    back = record.direction in (Direction.ROLLING_BACK, Direction.ROLLED_BACK)
+    if step.change is Change.SHARED:
+        return
+    if shared.change and not (step.track is home and not state.may_get_traffic(home) and not back):
+        yield Violation(
+            rule=4, step=number, text=f"changes {', '.join(shared.change)} while production may get traffic"
+        )
+    if shared.create and (back or step.track is None):
+        yield Violation(rule=4, step=number, text=f"makes {', '.join(shared.create)} where no pods start")
+    if shared.restore and not (back and step.track is not None and not state.may_get_traffic(step.track)):
+        yield Violation(rule=4, step=number, text=f"puts {', '.join(shared.restore)} back where no old version starts")
+    over = record.direction is Direction.ROLLED_BACK or _claims(record, Role.FINISH)
+    if shared.remove and not over:
+        yield Violation(rule=4, step=number, text=f"removes {', '.join(shared.remove)} before the release is over")
+
+
+def _check_shared_arrives(observed: Observed, plan: Plan) -> Iterator[Violation]:
+    """A promote changes all that chart and values change, a finish removes all, a rollback undoes all."""
+    record, goal, upgrades = observed.record, plan.goal, list(plan.upgrades)
+    if record is None or not upgrades:
+        return
+    done = [name for step in upgrades for name in step.shared.names]
+    last = upgrades[-1].record
+    due: tuple[str, ...] = ()
+    if last.direction is Direction.ROLLED_BACK:
+        due = (*last.created, *last.moved, *last.removed)
+        due += tuple(n for n in (*record.created, *record.moved, *record.removed) if n not in done)
+    elif goal is not None and goal.role is Role.PROMOTE and record.reached != goal.name:
+        due = tuple(n for n in (*observed.changes.create, *observed.changes.change) if n not in done)
+    elif goal is not None and goal.role is Role.FINISH and record.direction is not Direction.FINISHED:
+        due = tuple(n for n in observed.changes.remove if n not in done)
+    if due:
+        yield Violation(rule=6, step=len(plan.steps), text=f"{', '.join(due)} is not as the plan says it ends")
 
 
 def _is_inside(step: Upgrade, record: Record) -> bool:

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 class Track(str, Enum):
@@ -148,12 +148,53 @@ HISTORY_LIMIT = 20
 
 
 @dataclass(frozen=True, kw_only=True)
+class Shared:
+    """What happens to objects that both tracks share, each `KIND/NAME`: an upgrade does it, or chart and values ask for it.
+
+    create, change  as chart and values render them now
+    remove          taken away, because they are not rendered any more, or were made by a release that is undone
+    restore         as they were before the release
+    """
+
+    create: tuple[str, ...] = ()
+    change: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+    restore: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (*self.create, *self.change, *self.remove, *self.restore)
+
+    def only(self, names: tuple[str, ...]) -> Shared:
+        """The part of it that is about these objects."""
+        return self._of(lambda name: name in names)
+
+    def without(self, names: tuple[str, ...]) -> Shared:
+        return self._of(lambda name: name not in names)
+
+    def _of(self, holds: Callable[[str], bool]) -> Shared:
+        parts = (self.create, self.change, self.remove, self.restore)
+        create, change, remove, restore = (tuple(filter(holds, names)) for names in parts)
+        return Shared(create=create, change=change, remove=remove, restore=restore)
+
+
+WORKLOADS = ("Deployment",)
+
+
+def workloads(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of these objects that have pods of their own."""
+    return tuple(name for name in names if name.split("/", 1)[0] in WORKLOADS)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Record:
     """What the Helm release's own values remember of the release under way.
 
     `reached` and `toward` are stage names; `replicas` is R; `canary_replicas` what `--canary-replicas` asked, or None;
     `watched` whether production was watched through its whole time at `return`; `since` when `reached` was written;
-    `shared` the shared objects that this release changed, which a rollback leaves as they are.
+    `shared` the shared objects that this release changed by permission, which a rollback leaves as they are; `created`,
+    `moved`, `removed` those that it made, changed at promote and took away, which a rollback undoes, and `before` what these
+    were, as text that only `composing` reads.
     """
 
     direction: Direction
@@ -166,6 +207,10 @@ class Record:
     canary_replicas: int | None = None
     watched: bool = False
     shared: tuple[str, ...] = ()
+    created: tuple[str, ...] = ()
+    moved: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    before: str = field(default="", repr=False)
     since: str = ""
     by: Provenance = Provenance()
     history: tuple[Past, ...] = ()
@@ -229,7 +274,9 @@ class Observed:
     hpa          an autoscaler owns production's replicas
     edits        differences that other hands made
     obstacles    why no stage may be planned at all: rival routes, a port that is not routed, no way in
-    shared       objects (`KIND/NAME`) that `--allow` names and that the wanted chart and values change
+    changes      what the wanted chart and values make of the shared objects, compared with what is stored
+    early        those of the changed ones that the new version's pods read, or that their pods need
+    shared       the part of the changes that `--allow` names
     """
 
     installed: bool
@@ -246,7 +293,9 @@ class Observed:
     record: Record | None = None
     edits: tuple[Edit, ...] = ()
     obstacles: tuple[str, ...] = ()
-    shared: tuple[str, ...] = ()
+    changes: Shared = Shared()
+    early: tuple[str, ...] = ()
+    shared: Shared = Shared()
 
     def track(self, track: Track) -> TrackState:
         return self.production if track is Track.PRODUCTION else self.canary
@@ -286,6 +335,15 @@ class Change(str, Enum):
     RECORD = "record"
 
 
+class Hooks(str, Enum):
+    """Which of the chart's hooks run in an upgrade: those before a new version starts, those after its pods are Ready."""
+
+    NONE = "none"
+    PRE = "pre"
+    POST = "post"
+    BOTH = "both"
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrackTarget:
     """What an upgrade renders for a track. `replicas` None: the live count, read just before the write."""
@@ -300,7 +358,8 @@ class Upgrade:
 
     track     the track that a SCALE changes, else None
     native    the version that chart and values render by themselves; a track at any other is pinned to its pod template
-    hooks     whether chart hooks run in this step
+    shared    what it does to objects that both tracks share; all others stay as they are stored
+    hooks     which chart hooks run in this step
     at_once   written before it is checked: only a rollback's weights, which nothing else can change with
     """
 
@@ -311,7 +370,8 @@ class Upgrade:
     split: Split
     record: Record
     native: Version | None = None
-    hooks: bool = False
+    shared: Shared = Shared()
+    hooks: Hooks = Hooks.NONE
     at_once: bool = False
     why: str
 
@@ -324,12 +384,14 @@ class WaitReady:
     """Wait until a track has `replicas` pods, all at `version`, Ready and known to the proxies.
 
     `enough` ready pods let the plan go on sooner: 1 where weights must return to a production that was never changed.
+    `beside`: other Deployments (`KIND/NAME`) that moved with it, and must be Ready as well.
     """
 
     track: Track
     version: Version
     replicas: int
     enough: int | None = None
+    beside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -348,11 +410,15 @@ class Drain:
 
 @dataclass(frozen=True, kw_only=True)
 class Watch:
-    """Watch a track that just got all traffic, for the drain time; when it fails, carry `on_failure` out and stop."""
+    """Watch a track that just got all traffic, for the drain time; when it fails, carry `on_failure` out and stop.
+
+    `beside`: other Deployments (`KIND/NAME`) that moved with it, whose failure is its own.
+    """
 
     track: Track
     replicas: int
     on_failure: tuple[Upgrade | Prove, ...]
+    beside: tuple[str, ...] = ()
 
 
 Step: TypeAlias = Upgrade | WaitReady | Prove | Drain | Watch
@@ -411,6 +477,7 @@ class Reason(str, Enum):
     NOT_READY = "not-ready"
     NO_PREVIOUS = "no-previous"
     OBSTACLE = "obstacle"
+    NEEDED_EARLY = "needed-early"
     UNKNOWN_STAGE = "unknown-stage"
 
 

@@ -18,6 +18,7 @@ from helm_canary.core.model import (
     Change,
     Direction,
     Drain,
+    Hooks,
     Observed,
     Past,
     Plan,
@@ -26,6 +27,7 @@ from helm_canary.core.model import (
     Refusal,
     Result,
     Role,
+    Shared,
     Split,
     Stage,
     Step,
@@ -38,10 +40,12 @@ from helm_canary.core.model import (
     WantedRollback,
     WantedStage,
     Watch,
+    workloads,
 )
 from helm_canary.core.refusals import (
     WEIGHTS,
     refuse_different,
+    refuse_needed_early,
     refuse_no_previous,
     refuse_not_begun,
     refuse_not_installed,
@@ -61,6 +65,7 @@ if TYPE_CHECKING:
 
 PRODUCTION, CANARY = Track.PRODUCTION, Track.CANARY
 FINISHED_OUTCOMES = ("installed", "found", "finished")
+KEPT = Shared()
 NO_ROUTE = Split(production=0, canary=0)  # there is no VirtualService: nothing to prove, nothing to rely on
 
 
@@ -94,6 +99,7 @@ class _Draft:
     native: Version | None
     proven: bool = False
     wrote: bool = False
+    restored: tuple[str, ...] = ()
     steps: list[Step] = field(default_factory=list)
 
     @classmethod
@@ -134,13 +140,16 @@ class _Draft:
         why: str,
         *,
         track: Track | None = None,
-        hooks: bool = False,
+        shared: Shared = KEPT,
+        hooks: Hooks = Hooks.NONE,
         at_once: bool = False,
     ) -> None:
         def target(which: Track) -> TrackTarget:
             sketch = self.track(which)
             return TrackTarget(version=sketch.version, replicas=sketch.replicas if which is track else None)
 
+        self.restored = _together(self.restored, shared.restore)
+        record = self._still_to_undo(record)
         self.steps.append(
             Upgrade(
                 change=change,
@@ -150,12 +159,21 @@ class _Draft:
                 split=self.split,
                 record=record,
                 native=self.native,
+                shared=shared,
                 hooks=hooks,
                 at_once=at_once,
                 why=why,
             )
         )
         self.record, self.wrote = record, True
+
+    def _still_to_undo(self, record: Record) -> Record:
+        """What is as it was before the release is nothing that a rollback would still have to put back."""
+        left = [tuple(n for n in names if n not in self.restored) for names in (record.moved, record.removed)]
+        return replace(record, moved=left[0], removed=left[1])
+
+    def to_restore(self, *names: tuple[str, ...]) -> Shared:
+        return Shared(restore=tuple(name for some in names for name in some if name not in self.restored))
 
     def bring(
         self,
@@ -165,7 +183,8 @@ class _Draft:
         record: Record,
         why: str,
         *,
-        hooks: bool = False,
+        shared: Shared = KEPT,
+        hooks: Hooks = Hooks.NONE,
         force: bool = False,
     ) -> None:
         """The track at this version with at least these replicas, Ready. Never fewer than it has at it."""
@@ -176,47 +195,70 @@ class _Draft:
             self.drain(track)
         if not same or state.replicas < wanted or force:
             state.version = version
-            self.scale(track, wanted, record, why, hooks=hooks)
+            self.scale(track, wanted, record, why, shared=shared, hooks=hooks)
         self.wait_ready(track)
 
-    def scale(self, track: Track, replicas: int, record: Record, why: str, *, hooks: bool = False) -> None:
+    def scale(
+        self,
+        track: Track,
+        replicas: int,
+        record: Record,
+        why: str,
+        *,
+        shared: Shared = KEPT,
+        hooks: Hooks = Hooks.NONE,
+    ) -> None:
         state = self.track(track)
         state.replicas, state.has_pods, state.ready = replicas, replicas > 0, False
-        self.write(Change.SCALE, record, why, track=track, hooks=hooks)
+        self.write(Change.SCALE, record, why, track=track, shared=shared, hooks=hooks)
 
     def wait_ready(self, track: Track, enough: int | None = None) -> None:
+        """Production is Ready with the other Deployments that moved with it."""
         state = self.track(track)
         if not state.ready:
-            self.steps.append(WaitReady(track=track, version=state.version, replicas=state.replicas, enough=enough))
+            beside = _moved_workloads(self.record) if track is PRODUCTION and enough is None else ()
+            self.steps.append(
+                WaitReady(track=track, version=state.version, replicas=state.replicas, enough=enough, beside=beside)
+            )
             state.ready = enough is None
 
-    def shift(self, split: Split, record: Record, why: str, *, at_once: bool = False) -> None:
+    def shift(
+        self, split: Split, record: Record, why: str, *, hooks: Hooks = Hooks.NONE, at_once: bool = False
+    ) -> None:
         if self.split != split:
             self.split, self.proven = split, False
             for track in Track:
                 if split.of(track) > 0:
                     self.track(track).drained = False
-            self.write(Change.WEIGHT, record, why, at_once=at_once)
+            self.write(Change.WEIGHT, record, why, hooks=hooks, at_once=at_once)
         self.prove()
 
-    def remove_canary(self, version: Version, record: Record, why: str) -> None:
+    def remove_canary(self, version: Version, record: Record, why: str, shared: Shared = KEPT) -> None:
         """The canary to no pods, its template at `version`: the last write of finish and of a rollback."""
         state = self.canary
         if state.replicas > 0 or state.version != version:
             self.drain(CANARY)
             state.version = version
-            self.scale(CANARY, 0, record, why)
+            self.scale(CANARY, 0, record, why, shared=shared)
 
-    def settle(self, record: Record, applied: bool, why: str) -> None:
+    def settle(
+        self, record: Record, applied: bool, why: str, *, shared: Shared = KEPT, hooks: Hooks = Hooks.NONE
+    ) -> None:
         """Write the record alone where no step wrote what it must say, or the newest revision was not applied."""
+        record = self._still_to_undo(record)
         stale = _essence(self.record) != _essence(record)
         if stale or (not applied and not self.wrote):
-            self.write(Change.RECORD, record, why)
+            self.write(Change.RECORD, record, why, shared=shared, hooks=hooks)
 
 
 def _essence(record: Record) -> Record:
-    """The record without who and when, which change with every command."""
-    return replace(record, by=type(record.by)(), since="")
+    """The record without who and when, which change with every command, and without what objects were: names say which."""
+    return replace(record, by=type(record.by)(), since="", before="")
+
+
+def _moved_workloads(record: Record) -> tuple[str, ...]:
+    """The Deployments beside the tracks whose pods this release started or replaced."""
+    return tuple(dict.fromkeys(workloads((*record.created, *record.moved))))
 
 
 # --- stage ----------------------------------------------------------------------------------------
@@ -232,7 +274,7 @@ def _plan_stage(observed: Observed, wanted: WantedStage) -> Plan | Refusal:
     if wanted.number == 1 and _is_to_be_restored(observed, version):
         return _plan_restored(observed, wanted, stage)
     if record is not None and record.new == version and _is_under_way_or_finished(record):
-        if not (observed.shared and record.direction is Direction.FINISHED and observed.applied):
+        if not (observed.shared.names and record.direction is Direction.FINISHED and observed.applied):
             return _plan_under_way(observed, wanted, record)
     elif record is not None and record.under_way:
         return refuse_other_release(record, version)
@@ -304,7 +346,7 @@ def _plan_first(observed: Observed, wanted: WantedStage, stage: Stage) -> Plan |
     draft.prove()
     past = Past(id=version.id, outcome="installed", run=wanted.by.run, at=wanted.by.at)
     done = replace(begun, direction=Direction.FINISHED, history=(past,))
-    draft.settle(done, observed.applied, "remember that the installation is Ready")
+    draft.settle(done, observed.applied, "remember that the installation is Ready", hooks=Hooks.POST)
     return _planned(draft, stage, f"{version.id} is installed for the first time; there is nothing to canary against.")
 
 
@@ -317,7 +359,7 @@ def _install(record: Record) -> _Draft:
         record=record,
         native=record.new,
     )
-    draft.write(Change.INSTALL, record, "install everything, all weight on production", hooks=True)
+    draft.write(Change.INSTALL, record, "install everything, all weight on production", hooks=Hooks.PRE)
     step = draft.steps[-1]
     assert isinstance(step, Upgrade)
     draft.steps[-1] = replace(
@@ -356,6 +398,9 @@ def _plan_under_way(observed: Observed, wanted: WantedStage, record: Record) -> 
         return refuse_different(observed, record, before, strange)
     if observed.obstacles:
         return refuse_obstacles(observed)
+    # The hooks that follow the canary's first pods belong to the move to this stage, and are repeated with it.
+    if reached is before is stages[1] and toward is reached and not observed.applied:
+        return refuse_unfinished(record, reached, ["Helm has not applied its last revision whole"])
     return _move(found, wanted, record, before, stage)
 
 
@@ -407,17 +452,20 @@ def _move(observed: Observed, wanted: WantedStage, record: Record, before: Stage
             arrived = _move_to_canary(observed, draft, before, stage, underway, arrived)
         case Role.PROMOTE:
             draft.bring(CANARY, record.new, arrived.replicas, underway, "the canary takes all traffic alone")
-            why = "production gets the new version, without traffic"
-            draft.bring(PRODUCTION, record.new, arrived.replicas, arrived, why)
+            _promote(observed, draft, arrived)
         case Role.RETURN:
             arrived = _move_to_return(observed, draft, underway, arrived)
         case Role.FINISH:
             arrived = _move_to_finish(observed, draft, replace(underway, reached=before.name), arrived)
     if not draft.wrote and record.watched == arrived.watched and _is_at(observed, record, stage):
         arrived = replace(arrived, replicas=record.replicas)
-    draft.settle(arrived, observed.applied, f"remember that {stage.name} is reached")
+    # Where the weights are there already, and that upgrade was not applied whole, its hooks may not have run.
+    hooks = Hooks.POST if before.role is Role.STEADY and not observed.applied else Hooks.NONE
+    shared = _removed_at_finish(observed, record) if stage.role is Role.FINISH else KEPT
+    why = f"remember that {stage.name} is reached"
+    draft.settle(arrived, observed.applied, why, shared=shared, hooks=hooks)
     at = "goes to" if draft.wrote else "is at"
-    notes = _overwritten(found) if found.route_missing else []
+    notes = [*(_overwritten(found) if found.route_missing else []), *_of_shared(observed.changes, stage)]
     return _planned(draft, stage, f"The release {record.new.id} {at} {stage}.", notes)
 
 
@@ -439,7 +487,15 @@ def _records_of_move(
     if _is_at(observed, record, stage) and record.reached == stage.name:
         arrived = replace(arrived, since=record.since)
         return arrived, arrived
-    return replace(arrived, reached=before.name, since=record.since), arrived
+    if stage.role is Role.PROMOTE:
+        created, moved = (_together(a, b) for a, b in _moved_at_promote(record, observed.changes))
+        arrived = replace(arrived, created=created, moved=moved)
+    underway = replace(arrived, created=record.created, moved=record.moved)
+    return replace(underway, reached=before.name, since=record.since), arrived
+
+
+def _moved_at_promote(record: Record, changes: Shared) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
+    return (record.created, changes.create), (record.moved, changes.change)
 
 
 def _replicas_now(observed: Observed, record: Record) -> int:
@@ -458,10 +514,14 @@ def _move_to_canary(
     observed: Observed, draft: _Draft, before: Stage, stage: Stage, underway: Record, arrived: Record
 ) -> Record:
     first, seen = before.role is Role.STEADY, draft.record
-    if first and observed.shared:
-        changed = tuple(dict.fromkeys((*underway.shared, *observed.shared)))
-        underway, arrived = replace(underway, shared=changed), replace(arrived, shared=changed)
-        draft.write(Change.SHARED, underway, "make the allowed shared changes: " + ", ".join(observed.shared))
+    allowed, new = observed.shared.names, KEPT
+    if first and allowed:
+        underway, arrived = (replace(each, shared=_together(each.shared, allowed)) for each in (underway, arrived))
+        why = "make the allowed shared changes: " + ", ".join(allowed)
+        draft.write(Change.SHARED, underway, why, shared=observed.shared)
+    if first:
+        new = Shared(create=observed.changes.without(allowed).create)
+        underway, arrived = (replace(each, created=_together(each.created, new.create)) for each in (underway, arrived))
     _fill_up_production(observed, draft, underway)
     # A step that starts the new version and was not applied whole is repeated, because its hooks may not have run.
     unsure = not observed.applied and draft.split == ALL_PRODUCTION and seen.reached == before.name
@@ -471,11 +531,26 @@ def _move_to_canary(
         canary_replicas(stage, underway.replicas, underway.canary_replicas),
         underway,
         "start the canary's pods, without traffic" if first else "more pods for the canary, before more traffic",
-        hooks=first and (unsure or draft.canary.version != underway.new),
+        shared=new,
+        hooks=Hooks.PRE if first and (unsure or draft.canary.version != underway.new) else Hooks.NONE,
         force=first and unsure,
     )
-    draft.shift(stage.split, arrived, f"{stage.split.canary} % of the traffic on the canary")
+    hooks = Hooks.POST if first else Hooks.NONE
+    draft.shift(stage.split, arrived, f"{stage.split.canary} % of the traffic on the canary", hooks=hooks)
     return arrived
+
+
+def _together(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*one, *other)))
+
+
+def _promote(observed: Observed, draft: _Draft, arrived: Record) -> None:
+    """Production gets the new version, and what both tracks share becomes the new version's, while it has no traffic."""
+    changes = Shared(create=observed.changes.create, change=observed.changes.change)
+    # A step that was not applied whole is repeated: what it was to change beside the pods may not have been.
+    again = not observed.applied and draft.production.version == arrived.new
+    why = "production gets the new version, without traffic"
+    draft.bring(PRODUCTION, arrived.new, arrived.replicas, arrived, why, shared=changes, force=again)
 
 
 def _fill_up_production(observed: Observed, draft: _Draft, record: Record) -> None:
@@ -506,8 +581,15 @@ def _move_to_finish(observed: Observed, draft: _Draft, underway: Record, arrived
     last = _last_outcome(arrived, arrived.new)
     if last is None or last.outcome != past.outcome:
         finished = replace(finished, history=_remember(arrived.history, past))
-    draft.remove_canary(arrived.new, finished, "the canary's pods go")
+    removed = _removed_at_finish(observed, draft.record)
+    finished = replace(finished, removed=_together(finished.removed, removed.remove))
+    draft.remove_canary(arrived.new, finished, "the canary's pods go", removed)
     return finished
+
+
+def _removed_at_finish(observed: Observed, record: Record) -> Shared:
+    """What is not rendered any more; at a finished release nothing: it had its turn."""
+    return KEPT if record.direction is Direction.FINISHED else Shared(remove=observed.changes.remove)
 
 
 def _watch_where_unsure(observed: Observed, draft: _Draft, record: Record) -> None:
@@ -541,25 +623,27 @@ def _watch(observed: Observed, draft: _Draft, record: Record) -> None:
     # An autoscaler may have taken pods since, and a canary that has none can take nothing over.
     replicas = min(record.replicas, max(draft.production.replicas, 1)) if observed.hpa else record.replicas
     way_out = (away, Prove(split=ALL_CANARY)) if draft.canary.replicas > 0 else ()
-    draft.steps.append(Watch(track=PRODUCTION, replicas=replicas, on_failure=way_out))
+    beside = _moved_workloads(record)
+    draft.steps.append(Watch(track=PRODUCTION, replicas=replicas, on_failure=way_out, beside=beside))
 
 
 def _plan_of_what_production_runs(observed: Observed, wanted: WantedStage, stage: Stage) -> Plan | Refusal:
     """Rule 4 of the order."""
     record, version = observed.record, wanted.version
-    if observed.shared:
+    if observed.shared.names:
         return _plan_shared_only(observed, wanted, stage)
     if record is None or record.previous is not None:
-        return _nothing(observed, stage, Result.ALREADY_PAST, f"Production runs {version.id} already.")
+        because = f"Production runs {version.id} already."
+        return replace(_nothing(observed, stage, Result.ALREADY_PAST, because), notes=_not_released(observed))
     if not observed.production.fully_ready:
         return refuse_not_ready(observed, version)
     because = f"{version.id} is the first version that was installed; there is nothing to canary against."
-    return _nothing(observed, stage, Result.FIRST_INSTALL, because)
+    return replace(_nothing(observed, stage, Result.FIRST_INSTALL, because), notes=_not_released(observed))
 
 
 def _plan_shared_only(observed: Observed, wanted: WantedStage, stage: Stage) -> Plan | Refusal:
     """No pod changes, so there is nothing to canary: the first canary stage makes the changes, no other does anything."""
-    changed = ", ".join(observed.shared)
+    changed = ", ".join(observed.shared.names)
     if stage.number != 2:
         because = f"No pod changes; the allowed shared changes ({changed}) are made at stage 2."
         return _nothing(observed, stage, Result.NOTHING, because)
@@ -577,7 +661,14 @@ def _plan_shared_only(observed: Observed, wanted: WantedStage, stage: Stage) -> 
     )
     draft = _Draft.of(observed, record, wanted.version)
     draft.prove()
-    draft.write(Change.SHARED, replace(record, by=wanted.by), f"make the allowed shared changes: {changed}")
+    # They stay whatever is rolled back later, as every change by permission.
+    left = [
+        tuple(name for name in names if name not in observed.shared.names)
+        for names in (record.created, record.moved, record.removed)
+    ]
+    kept = replace(record, by=wanted.by, created=left[0], moved=left[1], removed=left[2])
+    why = f"make the allowed shared changes: {changed}"
+    draft.write(Change.SHARED, kept, why, shared=observed.shared, hooks=Hooks.BOTH)
     return _planned(draft, stage, "No pod changes; only the allowed shared objects did.")
 
 
@@ -667,6 +758,9 @@ def _plan_new_release(observed: Observed, wanted: WantedStage) -> Plan | Refusal
         return refuse_different(steady, observed.record, stages[0], strange)
     if observed.obstacles:
         return refuse_obstacles(observed)
+    early = tuple(name for name in observed.early if name not in observed.shared.names)
+    if early:
+        return refuse_needed_early(wanted.version, early)
     return _move(observed, wanted, record, stages[0], stages[1])
 
 
@@ -735,7 +829,7 @@ def _plan_rollback(observed: Observed, wanted: WantedRollback) -> Plan | Refusal
     underway = replace(record, direction=Direction.ROLLING_BACK, replicas=replicas, by=wanted.by, since=wanted.by.at)
     past = Past(id=record.new.id, outcome="rolled-back", run=wanted.by.run, at=wanted.by.at)
     history = record.history if again else _remember(record.history, past)
-    done = replace(underway, direction=Direction.ROLLED_BACK, history=history)
+    done = replace(underway, direction=Direction.ROLLED_BACK, history=history, created=())
     draft, notes = _Draft.of(observed, record, None), []
     if draft.split == NO_ROUTE:
         _write_route_again(draft, _to_who_can_serve(observed), underway)
@@ -744,8 +838,10 @@ def _plan_rollback(observed: Observed, wanted: WantedRollback) -> Plan | Refusal
     else:
         notes = _return_to_unchanged(observed, draft, underway)
     draft.prove()
-    draft.remove_canary(record.previous, done, "the canary's pods go")
-    draft.settle(done, observed.applied and not (again and observed.edits), "remember that the release is rolled back")
+    made = Shared(remove=record.created)
+    draft.remove_canary(record.previous, done, "the canary's pods go", made)
+    whole, why = observed.applied and not (again and observed.edits), "remember that the release is rolled back"
+    draft.settle(done, whole, why, shared=made)
     draft.wait_ready(PRODUCTION)
     because = f"The release {record.new.id} goes back to {record.previous.id}."
     notes += [*_overwritten(observed), *_left_as_they_are(record)]
@@ -755,6 +851,9 @@ def _plan_rollback(observed: Observed, wanted: WantedRollback) -> Plan | Refusal
 def _return_to_unchanged(observed: Observed, draft: _Draft, underway: Record) -> list[str]:
     """Production runs the previous version (rollback from 2 to 4, or the second half of one from 5 on)."""
     previous, replicas, production = draft.production.version, underway.replicas, observed.production
+    if underway.moved or underway.removed:
+        shared = draft.to_restore(underway.moved, underway.removed)
+        draft.write(Change.SHARED, underway, "what both tracks share becomes as it was", shared=shared)
     back, more = "all traffic back on production", "production gets all its pods back"
     if draft.split == ALL_PRODUCTION:
         draft.prove()
@@ -794,14 +893,42 @@ def _give_the_traffic_to(draft: _Draft, home: Version, underway: Record) -> None
             if canary.version != home and draft.split != ALL_PRODUCTION:  # another hand left them mixed
                 draft.bring(PRODUCTION, production.version, replicas, underway, "production takes all traffic")
                 draft.shift(ALL_PRODUCTION, underway, "all traffic on production, so that the canary can be replaced")
-            draft.bring(CANARY, home, replicas, underway, "start the old version beside the new one")
+            # What its pods may read must be there before them.
+            shared = draft.to_restore(underway.removed)
+            draft.bring(CANARY, home, replicas, underway, "start the old version beside the new one", shared=shared)
             draft.shift(ALL_CANARY, underway, "the old version serves from here on")
-    draft.bring(PRODUCTION, home, replicas, underway, "production gets the old version")
+    shared = draft.to_restore(underway.removed, underway.moved)
+    draft.bring(PRODUCTION, home, replicas, underway, "production gets the old version", shared=shared)
     draft.shift(ALL_PRODUCTION, underway, "all traffic on production")
 
 
 def _left_as_they_are(record: Record) -> list[str]:
     return [f"The shared changes of this release stay: {', '.join(record.shared)}."] if record.shared else []
+
+
+def _of_shared(changes: Shared, stage: Stage) -> list[str]:
+    """When what both tracks share changes, for people at the gates before it."""
+    notes = []
+    if changes.change and stage.role is Role.CANARY:
+        notes.append(f"These objects change at promote, with production's pods: {', '.join(changes.change)}.")
+    if changes.change and stage.role in (Role.RETURN, Role.FINISH):
+        notes.append(f"Not part of this release, because it changed after promote: {', '.join(changes.change)}.")
+    if changes.remove and stage.role is not Role.STEADY:
+        when = "now" if stage.role is Role.FINISH else "at finish"
+        notes.append(
+            f"The chart does not render these objects any more; they are removed {when}: {', '.join(changes.remove)}."
+        )
+    return notes
+
+
+def _not_released(observed: Observed) -> tuple[str, ...]:
+    """Changes of a release that starts no pod, and is therefore none."""
+    names = observed.changes.names
+    if not names:
+        return ()
+    return (
+        f"Chart and values change no pod, so there is nothing to canary; {', '.join(names)} would change, and stays as it is.",
+    )
 
 
 def _overwritten(observed: Observed) -> list[str]:

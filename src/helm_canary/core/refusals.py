@@ -191,6 +191,20 @@ def refuse_obstacles(observed: Observed) -> Refusal:
     )
 
 
+def refuse_needed_early(version: Version, names: Sequence[str]) -> Refusal:
+    return Refusal(
+        reason=Reason.NEEDED_EARLY,
+        happened=f"The pods of {version.id} need {', '.join(names)}, which changes in this release.",
+        means="Production's pods use the same object, and would get the new content before their stage.",
+        do_next=(
+            "Give the object a name that changes with its content, such as a suffix with a checksum of its data, so that each "
+            "version has its own. To change it for both versions before the first canary pod starts: "
+            + " ".join(f"--allow {name}" for name in names)
+            + "."
+        ),
+    )
+
+
 def refuse_no_previous(observed: Observed) -> Refusal:
     happened, do_next = _no_previous(observed)
     return Refusal(
