@@ -338,6 +338,7 @@ def _plans(options: Options, execution: Execution, rendered: Rendered, observed:
                 "stage": number,
                 "result": made.result.value,
                 "because": made.because,
+                "notes": list(made.notes),
                 "steps": [step_line(step) for step in made.steps],
                 "commands": list(_commands(execution, observed, made).values()),
             }

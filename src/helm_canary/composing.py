@@ -232,7 +232,8 @@ def remember(step: Upgrade, sources: Sources) -> Upgrade:
     if record.previous is None or step.change is Change.INSTALL:
         return step
     before, found = remembered(record), by_name(sources.written, sources.namespace)
-    wanted = {*record.moved, *record.removed}
+    # What this very step puts back is nothing for a later one, but this one needs it.
+    wanted = {*record.moved, *record.removed, *step.shared.restore}
     for name in wanted:
         if name in found and name not in before and name in (*step.shared.change, *step.shared.remove):
             before[name] = found[name]

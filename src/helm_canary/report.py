@@ -13,6 +13,7 @@ from helm_canary.core.model import (
     Plan,
     Prove,
     Result,
+    Shared,
     Step,
     Track,
     TrackState,
@@ -54,6 +55,20 @@ def step_line(step: Step) -> str:
 
 
 def _upgrade_facts(step: Upgrade) -> str:
+    return ", ".join([_own_facts(step), *_shared_facts(step.shared)])
+
+
+def _shared_facts(shared: Shared) -> list[str]:
+    doing = (
+        ("creates", shared.create),
+        ("changes", shared.change),
+        ("removes", shared.remove),
+        ("restores", shared.restore),
+    )
+    return [f"{word} {', '.join(names)}" for word, names in doing if names]
+
+
+def _own_facts(step: Upgrade) -> str:
     match step.change:
         case Change.WEIGHT:
             return f"production {step.split.production} %, canary {step.split.canary} %"

@@ -105,40 +105,48 @@ def _walk(service: Service, tag: str, change: str, last: int) -> None:
         assert service.pods("production") == pods
 
 
-# --- what does not go by way of the canary is refused ------------------------------------------------------------------
+# --- what both tracks share ----------------------------------------------------------------------------------------------
 
 ROUTE, GATE = "VirtualService/product-page-virtual-service", "Gateway/product-page"
 
 
 @dataclass(frozen=True)
-class Refused:
-    """A change of objects that both tracks share, and what the refusal has to name: objects and values."""
+class SharedChange:
+    """A change of objects that both tracks share: the values, and which objects the plan names for which stage."""
 
     values: Mapping[str, Any]
-    named: tuple[str, ...]
+    at_promote: tuple[str, ...] = ()
+    made: tuple[str, ...] = ()
+    at_finish: tuple[str, ...] = ()
 
 
-REFUSED = {
-    "a header": Refused({"trackHeader": "x-track"}, (ROUTE, "x-canary-track", "x-track")),
-    "a host": Refused({"gateway": {"hosts": ["new.example.com"]}}, (ROUTE, GATE, "new.example.com")),
-    "a service type": Refused({"service": {"type": "NodePort"}}, ("Service/product-page-svc", "ClusterIP", "NodePort")),
-    "TLS": Refused({"tls": {"mode": "DISABLE"}}, ("DestinationRule/product-page-destination-rule", "DISABLE")),
-    "retries": Refused({"retries": {"attempts": 0}}, (ROUTE, "attempts")),
-    "no disruption budget": Refused(
-        {"podDisruptionBudget": {"enabled": False}}, (f"PodDisruptionBudget/{RELEASE}", "deleted")
+SHARED_CHANGES = {
+    "a header": SharedChange({"trackHeader": "x-track"}, (ROUTE,)),
+    "a host": SharedChange({"gateway": {"hosts": ["new.example.com"]}}, (GATE, ROUTE)),
+    "a service type": SharedChange({"service": {"type": "NodePort"}}, ("Service/product-page-svc",)),
+    "TLS": SharedChange({"tls": {"mode": "DISABLE"}}, ("DestinationRule/product-page-destination-rule",)),
+    "retries": SharedChange({"retries": {"attempts": 0}}, (ROUTE,)),
+    "no disruption budget": SharedChange(
+        {"podDisruptionBudget": {"enabled": False}}, at_finish=(f"PodDisruptionBudget/{RELEASE}",)
     ),
-    "an autoscaler": Refused({"autoscaling": {"enabled": True}}, (f"HorizontalPodAutoscaler/{RELEASE}", "created")),
-    "a field of production's Deployment": Refused({"minReadySeconds": 3}, (f"Deployment/{RELEASE}", "minReadySeconds")),
+    "an autoscaler": SharedChange({"autoscaling": {"enabled": True}}, made=(f"HorizontalPodAutoscaler/{RELEASE}",)),
 }
 
 
-@pytest.mark.parametrize("tag", ["83", "84"])
-@pytest.mark.parametrize("change", REFUSED)
-def test_a_shared_change_is_refused_with_its_diff(lab: Lab, change: str, tag: str) -> None:
-    """What would change for both tracks at once is refused at 2, with the difference, and nothing was touched."""
-    refused = REFUSED[change]
+@pytest.mark.parametrize("change", SHARED_CHANGES)
+def test_the_plan_names_the_stage_of_a_shared_change(lab: Lab, change: str) -> None:
+    """Changes for both tracks are planned for promote, new objects for 2, removed ones for finish; a plan changes nothing."""
+    wanted = SHARED_CHANGES[change]
     with lab.lend("refusals", lab.service) as service:
-        _assert_refused(service.having(values={**refused.values, "pod": {"env": {"NEW": "1"}}}), tag, refused.named)
+        before = service.snapshot()
+        changed = service.having(values={**wanted.values, "pod": {"env": {"NEW": "1"}}})
+        said = changed.plan(2, "84").expect(0).answer["plans"][0]
+        notes = "\n".join(said["notes"])
+        for names, text in ((wanted.at_promote, "change at promote"), (wanted.at_finish, "removed at finish")):
+            assert all(name in notes for name in names), notes
+            assert (text in notes) == bool(names), notes
+        assert all(name in said["steps"][1] for name in wanted.made), said
+        assert service.snapshot() == before
 
 
 def _assert_refused(service: Service, tag: str, named: tuple[str, ...]) -> None:
@@ -190,14 +198,20 @@ PINNED = "{{- $pinned := get ((.root.Values.release).pods | default dict) .track
 NO_PINS = ("templates/_pod.tpl", PINNED, '{{- $pinned := "" -}}')
 
 
-def test_a_chart_without_release_pods_is_refused_beyond_tags(fresh: Service, tmp_path: Path) -> None:
-    """A chart that cannot keep production's pods as they are releases new tags, and is refused anything more."""
+def test_a_chart_without_release_pods_releases_new_settings_too(fresh: Service, tmp_path: Path) -> None:
+    """Production's pods stay as they are without any help of the chart, and a permission for its Deployment changes nothing."""
     service = fresh.having(chart=copy_chart(tmp_path, NO_PINS))
     service.install("83")
-    _assert_refused(service.having(values={"pod": {"env": {"NEW": "1"}}}), "84", (f"Deployment/{RELEASE}", "NEW"))
-    service.stage(2, "84").expect(0, "done")
+    pods = service.pods("production")
+    changed = service.having(values={"pod": {"env": {"NEW": "1"}}})
+    changed.stage(2, "84", "--allow", f"Deployment/{RELEASE}", "--allow", f"Deployment/{RELEASE}canary").expect(
+        0, "done"
+    )
     service.check(Release("83", "84").at(2))
-    service.rollback().expect(0, "done")
+    assert service.pods("production") == pods
+    assert _facts(service.template("canary"))[0] == {"NEW": "1"}
+    changed.rollback().expect(0, "done")
+    assert service.pods("production") == pods
 
 
 def test_an_allowed_shared_change_is_the_first_step(steady: Service) -> None:
