@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from .account import Account, Right, rights
 from .conftest import Lab
 from .service import Run, Service
 from .states import Release
+from .test_ways_in import apply, delegate_chart, gateway, namespace, rendered_elsewhere, root
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -296,6 +298,51 @@ def test_a_gateway_of_another_namespace_that_may_not_be_read_is_named(
     assert here.runs.stage(1, "83").expect(0).answer["proof"] == "proven"
     lab.delete(service.namespace)
     lab.delete(shared.namespace)
+
+
+@pytest.mark.matrix
+def test_a_delegate_whose_root_is_not_seen_is_not_called_proven(
+    lab: Lab, accounts: Callable[..., Account], tmp_path: Path
+) -> None:
+    """Which Gateways it has is not known then: the rule is given, and with it all is proven."""
+    service = lab.service().having(chart=delegate_chart(tmp_path / "delegate"))
+    with namespace(service.cluster, f"{service.namespace}-edge") as edge:
+        apply(service.cluster, gateway("shared", edge, service.host), root(service, edge))
+        service.install("83")
+        account = accounts(service, pages(service, "release"))
+        there = Account(service, {"gateway": edge})
+        there.bind()
+        with account.without(Right("everywhere", "networking.istio.io", "virtualservices", "list")) as runs:
+            ran = runs.stage(2, "84").expect(0, "done")
+        assert ran.answer["proof"] == "unproven", ran.text
+        assert "It is not known which VirtualServices delegate to" in ran.said
+        assert (
+            'ClusterRole: {apiGroups: ["networking.istio.io"], resources: ["virtualservices"], verbs: ["list"]}'
+            in ran.said
+        )
+        assert account.runs.stage(3, "84").expect(0, "done").answer["proof"] == "proven"
+    lab.delete(service.namespace)
+
+
+@pytest.mark.matrix
+def test_what_a_chart_renders_elsewhere_needs_rights_there(
+    lab: Lab, accounts: Callable[..., Account], tmp_path: Path
+) -> None:
+    """They are asked for before anything is written; once the object is there a stage needs no right to create it."""
+    service = lab.service()
+    with namespace(service.cluster, f"{service.namespace}-edge") as edge:
+        service = service.having(chart=rendered_elsewhere(tmp_path, edge))
+        runs = accounts(service, pages(service, "release")).runs
+        ran = runs.stage(1, "83").expect(3, "refused")
+        assert f"Role in the namespace {edge}: " in ran.answer["error"]["do-next"]
+        assert 'resources: ["gateways"], verbs: ["get", "patch", "create"]' in ran.answer["error"]["do-next"]
+        assert service.revision() == 0
+        there = Account(service, {"release": edge, "gateway": edge})
+        there.bind()
+        assert runs.stage(1, "83").expect(0, "done").answer["proof"] == "proven"
+        with there.without(Right("release", "networking.istio.io", "gateways", "create")):
+            assert runs.stage(2, "84").expect(0, "done").answer["proof"] == "proven"
+    lab.delete(service.namespace)
 
 
 @pytest.mark.matrix

@@ -6,6 +6,7 @@ Istio decides what holds, so it is asked: each way is walked under load, and eac
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -177,6 +178,7 @@ ROUTE = "product-page-virtual-service"
 
 def delegate_chart(folder: Path) -> Path:
     """A chart whose VirtualService has neither hosts nor Gateways: another one delegates to it."""
+    folder.mkdir()
     return copy_chart(folder, ("templates/virtualservice.yaml", HOSTS + GATEWAYS, ""))
 
 
@@ -192,13 +194,82 @@ def root(service: Service, where: str) -> dict[str, Any]:
 
 
 def test_a_delegate_is_followed_to_its_root(lab: Lab, ledger: Ledger, tmp_path: Path) -> None:
-    """A root in another namespace gives it hosts and Gateways: proven, short drains, none lost; without a root it is refused."""
-    service = lab.service(QUICK, options=OPTIONS).having(chart=delegate_chart(tmp_path))
-    with namespace(service.cluster, f"{service.namespace}-edge") as edge:
-        check_refused(service.stage(1, "83"), "has no hosts, and no VirtualService delegates to it: no request arrives")
-        assert service.revision() == 0
-        apply(service.cluster, gateway("shared", edge, service.host), root(service, edge))
-        assert service.install("83").answer["proof"] == "proven"
-        walk_to_4_and_back(service, ledger, "a delegate, its root in another namespace")
-        assert service.verify("--requests", "20").expect(0).answer["status"] == {"200": 20}
-    lab.delete(service.namespace)
+    """Its root, in another namespace or in the chart, gives it hosts and Gateways: proven, short drains, none lost."""
+
+    def walk(kind: str) -> None:
+        service = lab.service(QUICK, options=OPTIONS)
+        with namespace(service.cluster, f"{service.namespace}-edge") as edge:
+            things = (gateway("shared", edge, service.host), root(service, edge))
+            chart = delegate_chart(tmp_path / edge)
+            if kind == "in another namespace":
+                apply(service.cluster, *things)
+            else:
+                (chart / "templates" / "root.yaml").write_text("\n---\n".join(map(json.dumps, things)))
+            service = service.having(chart=chart)
+            assert service.install("83").answer["proof"] == "proven"
+            walk_to_4_and_back(service, ledger, f"a delegate, its root {kind}")
+            assert service.verify("--requests", "20").expect(0).answer["status"] == {"200": 20}
+            lab.delete(service.namespace)
+
+    side_by_side(("in another namespace", "in the chart"), walk)
+
+
+# --- no way in --------------------------------------------------------------------------------------------------------
+
+SERVER_HOSTS = """\
+      hosts:
+        {{- if .Values.gateway.hosts }}
+        {{- include "productpage.hosts" . | trim | nindent 8 }}
+        {{- else }}
+        - "*"
+        {{- end }}
+"""
+NAMED_PORT = "            port:\n              number: {{ int $.Values.service.port }}\n"
+ROUTE_YAML, SERVICE_YAML = "templates/virtualservice.yaml", "templates/service.yaml"
+# What is changed in the chart -> why no request would arrive.
+NO_WAY: dict[str, tuple[tuple[tuple[str, str, str], ...], str]] = {
+    "a delegate without a root": (((ROUTE_YAML, HOSTS + GATEWAYS, ""),), "no VirtualService delegates to it"),
+    "a Gateway of another host": (
+        (("templates/gateway.yaml", SERVER_HOSTS, '      hosts: ["other.example.com"]\n'),),
+        "no server takes HTTP requests for",
+    ),
+    "a Gateway for another namespace": (
+        (("templates/gateway.yaml", SERVER_HOSTS, '      hosts: ["istio-system/*"]\n'),),
+        "no server takes HTTP requests for",
+    ),
+    "a Gateway that does not exist": (
+        ((ROUTE_YAML, ROUTE_GATEWAY, ROUTE_GATEWAY.replace("- ", "- edge/")),),
+        "there is no such Gateway",
+    ),
+    "two ports, none named": (
+        ((ROUTE_YAML, NAMED_PORT, ""), (SERVICE_YAML, NAMED_HTTP, METRICS + NAMED_HTTP)),
+        "names no port of the Service",
+    ),
+    "a port that is not there": (
+        ((ROUTE_YAML, "number: {{ int $.Values.service.port }}", "number: 9099"),),
+        "sends to the port 9099, which the Service",
+    ),
+}
+
+
+def test_where_no_request_arrives_nothing_is_installed(lab: Lab, tmp_path: Path) -> None:
+    """Each is refused at stage 1 with its cause, nothing is written; and Istio does answer nothing where Helm installs it."""
+
+    def check(name: str) -> None:
+        changes, said = NO_WAY[name]
+        folder = tmp_path / name.replace(" ", "-")
+        folder.mkdir()
+        service = lab.service(QUICK).having(chart=copy_chart(folder, *changes))
+        check_refused(service.stage(1, "83"), said)
+        assert service.read("deployments,services,secrets") == []
+        tags = "productionDeployment.image.tag=83,canaryDeployment.image.tag=83"
+        chart = ("productpage", service.chart, "--namespace", service.namespace, "--values", service.values_file())
+        service.cluster.run("helm", "install", *chart, "--set-string", tags, "--wait", timeout_s=90)
+        with Traffic(service.cluster, service.host, rps=20) as traffic:
+            time.sleep(2)
+        (move,) = traffic.report()
+        assert move.sent > 20
+        assert move.lost == move.sent, move.by_status
+        lab.delete(service.namespace)
+
+    side_by_side(NO_WAY, check)
