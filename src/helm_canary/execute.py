@@ -21,7 +21,6 @@ from helm_canary.core.model import (
     Plan,
     Prove,
     Provenance,
-    Record,
     Refusal,
     Result,
     Step,
@@ -45,7 +44,8 @@ from helm_canary.errors import (
     RefusedError,
     ToolError,
 )
-from helm_canary.guard import Difference, compare, unwanted
+from helm_canary.excess import too_much
+from helm_canary.guard import compare, unwanted
 from helm_canary.helm import RenderedOtherwiseError, Stored
 from helm_canary.holding import Holding, PlanAnewError
 from helm_canary.hooks import Hooked
@@ -54,7 +54,7 @@ from helm_canary.options import Options
 from helm_canary.outcome import Outcome, describe_traffic, is_healthy, traffic_of
 from helm_canary.ports import Clock, ClusterPort, HelmPort, Reporter
 from helm_canary.reading import Facts, Reading, installs
-from helm_canary.rendering import Rendered, check_same_pods, unsteady
+from helm_canary.rendering import Rendered, check_same_pods
 from helm_canary.rights import Right, advice, needed
 from helm_canary.serving import NotServedError
 from helm_canary.waits import WaitFailedError
@@ -217,6 +217,8 @@ class Execution:
                 raise
             made = None
         if made is not None and made.changes:
+            if begins_release(made, wanted, facts.observed):
+                self.reading.check_ahead(facts.stored)
             if self.not_approved is not None:
                 raise self.not_approved
             self._check_rights(facts)
@@ -449,7 +451,7 @@ class Execution:
         allowed = self.options.allow
         found = unwanted(differing, step, self.reading.known_shape, unapplied=unapplied, allowed=allowed)
         if found and not self._overwrites:
-            raise _too_much(step, found, facts.observed.record)
+            raise too_much(step, found, facts.observed.record, self.reading.known_shape)
         for difference in found:
             self.report.note(f"Overwrites {difference}")
         if rendered:
@@ -567,6 +569,14 @@ class Execution:
         )
 
 
+def begins_release(made: Plan, wanted: Wanted, observed: Observed) -> bool:
+    """Whether a plan starts a new version's first pods, so that all of its release must be possible."""
+    if not isinstance(wanted, WantedStage) or wanted.number != 2 or not made.changes:
+        return False
+    record = observed.record
+    return record is None or record.new != wanted.version or record.reached == "steady"
+
+
 def _may_not(missing: Sequence[Right]) -> RefusedError:
     return RefusedError(
         f"The account is not allowed to {', '.join(dict.fromkeys(map(str, missing)))}.",
@@ -599,31 +609,3 @@ def _is_early_return(step: Upgrade, track: Track) -> bool:
     record = step.record
     going_back = record.direction is Direction.ROLLING_BACK and record.previous is not None
     return going_back and not has_touched_production(record) and track is Track.PRODUCTION
-
-
-def _what_overwrites(before: Record | None, names: Sequence[str]) -> str:
-    """Of a release that is not under way, or has changed nothing yet, there is nothing to roll back. `before`: its record."""
-    if before is None or not before.under_way or before.reached == "steady":
-        return "take it back with --allow " + " --allow ".join(names)
-    return "run `rollback`, which overwrites it"
-
-
-def _too_much(step: Upgrade, found: list[Difference], before: Record | None) -> RefusedError:
-    names = list(dict.fromkeys(difference.where for difference in found))
-    if step.change is Change.INSTALL:
-        return unsteady(found)
-    hands = sorted({difference.manager for difference in found if difference.manager})
-    if hands:
-        return RefusedError(
-            f"The step `{step.why}` would also change {', '.join(names)}, which {' and '.join(hands)} changed.",
-            "Somebody or something else changed it after this release was written; going on would undo that unseen.",
-            f"Undo that change and run the stage again, or {_what_overwrites(before, names)}.",
-            tuple(map(str, found)),
-        )
-    return RefusedError(
-        f"The step `{step.why}` would also change {', '.join(names)}.",
-        "Chart or values differ from what is installed in more than the pods, the chart renders differently each time, or it "
-        "does not render `release.pods` (see charts/productpage), so that production would change before its stage.",
-        "Take the change back, or allow a shared object with --allow " + " --allow ".join(names) + ".",
-        tuple(map(str, found)),
-    )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from helm_canary.core.model import Change, Record, Track, Upgrade
+from helm_canary.errors import RefusedError, ToolError
 from helm_canary.fields import differences, normal
 from helm_canary.labels import free_labels, is_free
 from helm_canary.manifest import Object, Shape, reference
@@ -147,3 +148,27 @@ def _is_needed(difference: Difference, record: Record) -> bool:
     name = '"' + difference.where.split("/", 1)[1] + '"'
     versions = [version for version in (record.previous, record.new) if version is not None]
     return any(name in text for version in versions for text in (version.production, version.canary))
+
+
+def owner_of(thing: Mapping[str, Any]) -> tuple[str, str]:
+    """The Helm release, and its namespace, that an object says it belongs to; empty where it does not."""
+    annotations = (thing.get("metadata") or {}).get("annotations") or {}
+    return annotations.get("meta.helm.sh/release-name", ""), annotations.get("meta.helm.sh/release-namespace", "")
+
+
+def belongs_to_others(names: Sequence[str], release: str) -> RefusedError:
+    return RefusedError(
+        f"The chart makes {', '.join(names)}, which exists already and does not belong to the Helm release {release}.",
+        "Somebody else made it; Helm does not take it over.",
+        "Give the chart's object another name.",
+    )
+
+
+def refused_ahead(error: ToolError) -> RefusedError:
+    """What the API server said of objects that a later stage would write."""
+    return RefusedError(
+        "The API server refuses what a later stage of this release would write.",
+        error.means,
+        error.do_next,
+        error.details,
+    )

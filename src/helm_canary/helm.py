@@ -10,9 +10,11 @@ import base64
 import gzip
 import hashlib
 import json
+import re
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from helm_canary.keys import write_secret
 from helm_canary.manifest import Object, parse_objects
 from helm_canary.process import Connection, Processes, tool_error
 from helm_canary.record import release_values, to_text
+from helm_canary.revisions import REVISION, Use, unpacked, uses, with_another_revision
 from helm_canary.writing import PLUGIN, PostRenderer
 
 FULLY_APPLIED = ("deployed", "superseded")
@@ -180,10 +183,10 @@ class Helm:
         secret = json.loads(text) if text else None
         if secret is None or not str(secret["metadata"].get("labels", {}).get("status")).startswith("pending"):
             return
-        replace = self.connection.kubectl("replace", "--filename", "-")
-        done = self.processes.run(replace, stdin=json.dumps(_as_failed(secret)), check=False, once=True)
+        write = self.connection.kubectl("replace", "--filename", "-")
+        done = self.processes.run(write, stdin=json.dumps(_as_failed(secret)), check=False, once=True)
         if done.code != 0 and not any(sign in done.stderr for sign in ("Conflict", "has been modified", "NotFound")):
-            raise tool_error(replace, done)
+            raise tool_error(write, done)
 
     def rendered(self, arguments: Sequence[str], stdin: str, *, installs: bool = False) -> str:
         """The manifest that these values give, rendered against the cluster (`lookup`, capabilities) but changing nothing.
@@ -195,6 +198,36 @@ class Helm:
         """
         flags = ("--dry-run=server", "--skip-tests", *([] if installs else ["--is-upgrade"]))
         return self._template(self.source, [*arguments, *flags], stdin)
+
+    def rendered_with_another_revision(
+        self, arguments: Sequence[str], stdin: str, *, installs: bool
+    ) -> tuple[str, list[Use]]:
+        """The same as in another revision, and the lines of the chart that ask for the number; without any, nothing."""
+        with tempfile.TemporaryDirectory(dir=self.folder) as name:
+            chart = unpacked(self._fetched(Path(name)), Path(name))
+            lines = uses(chart, REVISION)
+            if not lines:
+                return "", []
+            with_another_revision(chart)
+            flags = ("--dry-run=server", "--skip-tests", *([] if installs else ["--is-upgrade"]))
+            source = replace(self.source, chart=str(chart), version="")
+            return self._template(source, [*arguments, *flags], stdin), lines
+
+    def lines_with(self, pattern: re.Pattern[str]) -> list[Use]:
+        """The lines of the chart's templates that match."""
+        with tempfile.TemporaryDirectory(dir=self.folder) as name:
+            return uses(unpacked(self._fetched(Path(name)), Path(name)), pattern)
+
+    def _fetched(self, folder: Path) -> Path:
+        """The chart's folder or archive; one from a registry or repository is pulled."""
+        chart = Path(self.source.chart)
+        if chart.exists():
+            return chart.resolve()
+        version = ["--version", self.source.version] if self.source.version else []
+        self.processes.run(
+            ["helm", "pull", self.source.chart, *version, "--destination", str(folder)], timeout_s=LIMIT_S
+        )
+        return next(folder.glob("*.tgz"))
 
     def template(self, arguments: Sequence[str]) -> str:
         """The manifest that these values give, without a cluster."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ from helm_canary.helm import ChartSource, Stored
 from helm_canary.lease import Holder
 from helm_canary.probing import Reply, Request
 from helm_canary.proxies import Answers, GatewayPod
+from helm_canary.revisions import Use
 from helm_canary.rights import Right
 
 
@@ -21,6 +23,10 @@ class HelmPort(Protocol):
     def check_version(self) -> None: ...
     def read(self) -> Stored: ...
     def rendered(self, arguments: Sequence[str], stdin: str, *, installs: bool = False) -> str: ...
+    def rendered_with_another_revision(
+        self, arguments: Sequence[str], stdin: str, *, installs: bool
+    ) -> tuple[str, list[Use]]: ...
+    def lines_with(self, pattern: re.Pattern[str]) -> list[Use]: ...
     def mark_failed(self, number: int) -> None: ...
     def upgrade(self, step: Upgrade, writing: Writing, source: ChartSource | None = None) -> None: ...
     def command(self, step: Upgrade, source: ChartSource | None = None) -> list[str]: ...

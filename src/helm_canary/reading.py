@@ -40,7 +40,7 @@ from helm_canary.errors import (
     RefusedError,
     ToolError,
 )
-from helm_canary.guard import Difference, as_helm_applies, compare
+from helm_canary.guard import Difference, as_helm_applies, belongs_to_others, compare, owner_of, refused_ahead
 from helm_canary.helm import (
     NO_RECORD,
     ChartSource,
@@ -73,6 +73,7 @@ from helm_canary.ports import (
 )
 from helm_canary.record import release_values, to_text
 from helm_canary.rendering import Rendered, read_rendered
+from helm_canary.revisions import INSTALLS, changed, changes_after_installation, changes_with_each_revision
 from helm_canary.routing import follow_roots, full_name
 from helm_canary.serving import Serving
 from helm_canary.waits import Waits, proof_where_all_agree
@@ -136,7 +137,9 @@ class Reading:
                 job.result()
             target = rendered.result()
             if installs(facts_read[0]):
-                target = self._render(self.options.tag, installs=True)
+                target = self._for_installation(target)
+            if self.options.stage in (0, 1, 2):
+                self._check_every_revision(target, installs=installs(facts_read[0]))
             self._take_foreign_routes(foreign_routes.result())
         self._target, self._wanted = target.version, target
         self._adopt_shape(target.shape, facts_read[1], target.objects)
@@ -184,6 +187,45 @@ class Reading:
     def _render(self, tag: str, *, installs: bool) -> Rendered:
         manifest = self.helm.rendered(native_arguments(tag), NO_RECORD, installs=installs)
         return read_rendered(manifest, tag, self.options.namespace)
+
+    def _for_installation(self, upgraded: Rendered) -> Rendered:
+        """What an installation renders. Raises RefusedError where the first upgrade would have other pods."""
+        target = self._render(self.options.tag, installs=True)
+        if target.version != upgraded.version:
+            names = [f"Deployment/{target.shape.deployment(track)}" for track in Track]
+            raise changes_after_installation(names, self.helm.lines_with(INSTALLS))
+        return target
+
+    def _check_every_revision(self, target: Rendered, *, installs: bool) -> None:
+        """Raises RefusedError where the chart renders an object otherwise in each revision: then no check holds."""
+        arguments = native_arguments(self.options.tag)
+        text, lines = self.helm.rendered_with_another_revision(arguments, NO_RECORD, installs=installs)
+        other = [thing for thing in parse_objects(text) if not is_hook(thing)] if lines else target.objects
+        names = changed(target.objects, other, self.options.namespace)
+        if names:
+            raise changes_with_each_revision(names, lines)
+
+    def check_ahead(self, stored: Stored) -> None:
+        """Raises RefusedError where the API server refuses what a later stage of a release that begins now would write.
+
+        A selector that cannot change, an object that belongs to somebody else, a policy: said before anything is written.
+        """
+        sources = self.sources(stored)
+        changes = shared_changes(sources)
+        names = {*changes.create, *changes.change, *sources.tracks()}
+        objects = [thing for thing in sources.wanted if named(thing, sources.namespace) in names]
+        release, namespace = self.options.release, self.options.namespace
+        try:
+            live, _ = self.cluster.dry_run(as_helm_applies(objects, release, namespace))
+        except ToolError as error:
+            raise refused_ahead(error) from error
+        foreign = [
+            named(item, namespace)
+            for item in live
+            if named(item, namespace) in changes.create and owner_of(item) != (release, namespace)
+        ]
+        if foreign:
+            raise belongs_to_others(foreign, release)
 
     def for_rollback(self) -> Facts:
         """Reads for `rollback`, `status` and `verify`: the chart's shape comes from what is stored in the cluster."""

@@ -1,0 +1,106 @@
+"""What `helm template` cannot know of an upgrade: its revision, and whether it installs. Found in the chart's own files.
+
+`helm template` calls every rendering the first revision (helm#9252), so a template with `.Release.Revision` renders something
+else in each step than what was checked. Whether that shows is seen by rendering a copy of the chart with another number.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from helm_canary.composing import by_name, solid
+from helm_canary.errors import RefusedError
+from helm_canary.manifest import Object
+
+REVISION = re.compile(r"[$\w.]*\.Release\.Revision\b")
+INSTALLS = re.compile(r"[$\w.]*\.Release\.Is(?:Install|Upgrade)\b")
+ANOTHER = "4242"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Use:
+    """A line of a template: its file below the chart, and its number."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+def unpacked(chart: Path, folder: Path) -> Path:
+    """The chart as a folder of ours, subcharts unpacked; `chart` is a folder or an archive."""
+    target = folder / "unpacked"
+    if chart.is_dir():
+        shutil.copytree(chart, target / chart.name, symlinks=False)
+    else:
+        _unpack(chart, target)
+    for archive in list(target.rglob("charts/*.tgz")):
+        _unpack(archive, archive.parent)
+        archive.unlink()
+    return next(path.parent for path in sorted(target.glob("*/Chart.yaml")))
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """What is in an archive, but for names that lead out of the folder."""
+    with tarfile.open(archive) as opened:
+        root = folder.resolve()
+        for member in opened.getmembers():
+            if member.isfile() and root in (root / member.name).resolve().parents:
+                path = root / member.name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                content = opened.extractfile(member)
+                path.write_bytes(content.read() if content else b"")
+
+
+def uses(chart: Path, pattern: re.Pattern[str]) -> list[Use]:
+    """The lines of the chart's templates that match."""
+    return [
+        Use(file=path.relative_to(chart).as_posix(), line=number)
+        for path in _templates(chart)
+        for number, text in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1)
+        if pattern.search(text)
+    ]
+
+
+def _templates(chart: Path) -> Iterator[Path]:
+    for path in sorted(chart.rglob("*")):
+        if path.is_file() and "templates" in path.relative_to(chart).parts and path.name != "NOTES.txt":
+            yield path
+
+
+def with_another_revision(chart: Path) -> None:
+    """Let an unpacked chart render as in another revision."""
+    for path in _templates(chart):
+        text = path.read_bytes().decode(errors="surrogateescape")
+        path.write_bytes(REVISION.sub(ANOTHER, text).encode(errors="surrogateescape"))
+
+
+def changed(one: Sequence[Object], other: Sequence[Object], namespace: str) -> list[str]:
+    """The objects, by name, that two renderings have otherwise."""
+    first, second = by_name(one, namespace), by_name(other, namespace)
+    return [name for name in first if solid(first[name]) != solid(second.get(name))]
+
+
+def changes_with_each_revision(names: Sequence[str], lines: Sequence[Use]) -> RefusedError:
+    where = ", ".join(map(str, lines))
+    return RefusedError(
+        f"{', '.join(names)} changes with each Helm revision: {where}.",
+        "Each step of a release is a Helm revision, so `.Release.Revision` would replace pods in each step, also those that have "
+        "all of the traffic.",
+        f"Take `.Release.Revision` out of {where}. Where it is there to restart pods, use a checksum of what they read.",
+    )
+
+
+def changes_after_installation(names: Sequence[str], lines: Sequence[Use]) -> RefusedError:
+    where = ", ".join(map(str, lines)) or "a `lookup`"
+    return RefusedError(
+        f"{', '.join(names)} has other pods in an installation than in an upgrade: {where}.",
+        "The first upgrade would replace the pods that the installation made.",
+        f"Let the pods not depend on it: {where}.",
+    )
