@@ -198,7 +198,10 @@ def _state_of(job: Mapping[str, Any]) -> str:
 
 
 def _access_review(right: Right) -> Mapping[str, Any]:
-    attributes = {"verb": right.verb, "group": right.group, "resource": right.resource, "namespace": right.namespace}
+    resource, _, below = right.resource.partition("/")
+    attributes = {"verb": right.verb, "group": right.group, "resource": resource, "namespace": right.namespace}
+    if below:
+        attributes["subresource"] = below
     if right.name:
         attributes["name"] = right.name
     return {"apiVersion": AUTHORIZATION, "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": attributes}}

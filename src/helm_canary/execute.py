@@ -243,6 +243,8 @@ class Execution:
         ]
         new = [one for one in self.reading.objects if reference(one) not in (live if one in read else stored)]
         gone = [one for one in written if reference(one) not in rendered and not is_kept(one)]
+        if stored:  # what a release makes a rollback takes away
+            gone += [one for one in self.reading.objects if reference(one) not in stored]
         wanted = needed(self.options.release, self.options.namespace, self.reading.objects, new, gone)
         missing = self.cluster.missing(wanted, rules)
         if missing:

@@ -72,7 +72,7 @@ from helm_canary.ports import (
     RequestsPort,
 )
 from helm_canary.record import release_values, to_text
-from helm_canary.rendering import Rendered, read_rendered
+from helm_canary.rendering import Rendered, read_rendered, unsteady
 from helm_canary.revisions import INSTALLS, changed, changes_after_installation, changes_with_each_revision
 from helm_canary.routing import follow_roots, full_name
 from helm_canary.serving import Serving
@@ -211,6 +211,10 @@ class Reading:
         A selector that cannot change, an object that belongs to somebody else, a policy: said before anything is written.
         """
         sources = self.sources(stored)
+        again = self._render(self.options.tag, installs=False)
+        differing = compare(sources.wanted, again.objects, sources.wanted, sources.wanted)
+        if differing:
+            raise unsteady(differing)
         changes = shared_changes(sources)
         names = {*changes.create, *changes.change, *sources.tracks()}
         objects = [thing for thing in sources.wanted if named(thing, sources.namespace) in names]

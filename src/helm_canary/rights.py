@@ -67,13 +67,18 @@ def needed(
     gone: Iterable[Mapping[str, Any]],
 ) -> list[Right]:  # fmt: skip
     """What Helm and this program need to write: `written` are the chart's objects, `missing` those of them that are not there,
-    `gone` those that the chart renders no more.
+    `gone` those that are removed, by the release or by its rollback.
     """
     found = [Right(verb=verb, group="", resource="secrets", namespace=namespace) for verb in STORAGE]
     lease, group = f"helm-canary.{release}", "coordination.k8s.io"
     found += [Right(verb=v, group=group, resource="leases", namespace=namespace, name=lease) for v in LEASE]
+    written = list(written)
     for verbs, things in ((("get", "patch"), written), (("create",), missing), (("delete",), gone)):
         found += [right for thing in things for right in _on(thing, verbs, namespace)]
+    if any(thing.get("kind") == "Deployment" and "replicas" not in (thing.get("spec") or {}) for thing in written):
+        found += [
+            Right(verb=v, group="apps", resource="deployments/scale", namespace=namespace) for v in ("get", "patch")
+        ]
     return list(dict.fromkeys(found))
 
 
