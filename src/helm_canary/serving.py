@@ -141,7 +141,10 @@ class Serving:
 
     def _answer_of_pod_itself(self, pod: Pod, request: Request, reply: Reply) -> Verdict:
         """Whose status it was that a gateway gave: the mesh may have turned off the header that says so."""
-        own = self._send(pod, request.path, request.host)
+        try:
+            own = self._send(pod, request.path, request.host)
+        except ToolError:
+            return Verdict.UNSURE
         if not own.status:
             return Verdict.UNSURE
         return Verdict.APP if own.status == reply.status else Verdict.NO_WAY
