@@ -14,6 +14,7 @@ from typing import Any
 
 from helm_canary.core.model import Track
 from helm_canary.manifest import Shape, full_host
+from helm_canary.routing import covers, host_for
 
 NOTHING_SENT = "none"
 HTTP, HTTPS = ("HTTP", "HTTP2"), ("HTTPS",)
@@ -118,7 +119,7 @@ def gateway_request(
     if not servers:
         raise UnaskableError("no Gateway that the VirtualService names has a server for plain HTTP, or for HTTPS alone")
     for server in sorted(servers, key=lambda server: server.tls):
-        host = common_host(shape.hosts, list(_hosts_for(server, shape.namespace)))
+        host = common_host(shape.hosts, _hosts_for(server, shape))
         if host:
             return server, Request(host=host, path=path, tls=server.tls)
     # None of them serves the VirtualService's hosts: the gateway's answer will say so.
@@ -141,27 +142,21 @@ def _servers(name: str, gateways: Mapping[str, Mapping[str, Any] | None]) -> Ite
             )
 
 
-def _hosts_for(server: Server, namespace: str) -> Iterator[str]:
-    """The hosts that VirtualServices of a namespace may take: `ns/host`, `./host` for the Gateway's own, `*/host`."""
-    own = server.gateway.split("/", 1)[0]
-    for host in server.hosts:
-        where, slash, name = host.rpartition("/")
-        if not slash or where == "*" or (own if where == "." else where) == namespace:
-            yield name
+def _hosts_for(server: Server, shape: Shape) -> list[str]:
+    """The hosts of a server that this VirtualService, or its roots, may take."""
+    namespaces = {root.split("/", 1)[0] for root in shape.roots} or {shape.namespace}
+    found = (host_for(host, server.gateway.split("/", 1)[0], namespaces) for host in server.hosts)
+    return [host for host in found if host]
 
 
 def common_host(hosts: Sequence[str], served: Sequence[str]) -> str:
     """A name that a VirtualService with these hosts and a server with those have in common; empty where there is none."""
     for host in hosts:
         for other in served:
-            narrow = host if _covers(other, host) else other if _covers(host, other) else ""
+            narrow = host.lower() if covers(other, host.lower()) else other if covers(host.lower(), other) else ""
             if narrow:
                 return narrow.replace("*", "helm-canary", 1) if narrow != "*" else "helm-canary.invalid"
     return ""
-
-
-def _covers(wide: str, narrow: str) -> bool:
-    return wide == narrow or wide == "*" or (wide.startswith("*.") and narrow.endswith(wide[1:]))
 
 
 def _concrete(host: str, shape: Shape) -> str:
@@ -315,9 +310,7 @@ class Failed:
     request: Request
     reply: Reply
     server: Server
-    hosts: tuple[str, ...]
-    route: str
-    rule: str
+    shape: Shape
     tls_mode: str
     sidecar: bool
     counted: Counted | None
@@ -329,7 +322,7 @@ def cause(failed: Failed) -> tuple[str, str]:
     again = "then run `stage 1` again."
     if failed.verdict is Verdict.NO_ROUTE:
         return _why_no_route(failed, again)
-    rule, mode = failed.rule, failed.tls_mode
+    rule, mode = f"{failed.shape.namespace}/{failed.shape.rule}", failed.tls_mode
     leave = f"Leave `trafficPolicy.tls` out of the DestinationRule {rule} (in charts/productpage: an empty `tls.mode`), {again}"
     if mode == "ISTIO_MUTUAL" and not failed.sidecar:
         return (
@@ -354,13 +347,14 @@ def cause(failed: Failed) -> tuple[str, str]:
 
 
 def _why_no_route(failed: Failed, again: str) -> tuple[str, str]:
-    hosts, served = ", ".join(failed.hosts), ", ".join(failed.server.hosts)
-    if not common_host(failed.hosts, list(_hosts_for(failed.server, failed.route.split("/", 1)[0]))):
+    hosts, served = ", ".join(failed.shape.hosts), ", ".join(failed.server.hosts)
+    route = f"{failed.shape.namespace}/{failed.shape.route}"
+    if not common_host(failed.shape.hosts, _hosts_for(failed.server, failed.shape)):
         return (
-            f"The VirtualService {failed.route} is for {hosts}, and the Gateway {failed.server.gateway} for {served}.",
+            f"The VirtualService {route} is for {hosts}, and the Gateway {failed.server.gateway} for {served}.",
             f"Give both the same host in the chart's values, {again}",
         )
     return (
-        f"The gateway did not take the VirtualService {failed.route}, or another one has its host or path.",
+        f"The gateway did not take the VirtualService {route}, or another one has its host or path.",
         f"Look at `istioctl analyze`, correct what it names, {again}",
     )

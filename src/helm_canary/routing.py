@@ -252,7 +252,7 @@ def _servers(shape: Shape, gateways: Mapping[str, Mapping[str, Any] | None]) -> 
             port = server.get("port") or {}
             if _terminates(str(port.get("protocol") or ""), server.get("tls") or {}):
                 own = name.split("/", 1)[0]
-                taken = [_host_for(str(host), own, namespaces) for host in server.get("hosts") or []]
+                taken = [host_for(str(host), own, namespaces) for host in server.get("hosts") or []]
                 hosts = tuple(host for host in shape.hosts if any(_overlap(host, one) for one in taken if one))
                 if hosts:
                     yield _Server(port=int(port.get("number") or 0), hosts=hosts)
@@ -265,7 +265,7 @@ def _terminates(protocol: str, tls: Mapping[str, Any]) -> bool:
     return protocol.lower() in HTTP_PROTOCOLS
 
 
-def _host_for(host: str, own: str, namespaces: Iterable[str]) -> str:
+def host_for(host: str, own: str, namespaces: Iterable[str]) -> str:
     """A server's `namespace/host` for VirtualServices of these namespaces; empty where it is for others."""
     where, slash, rest = host.rpartition("/")
     fits = not slash or where == "*" or (own if where == "." else where) in namespaces
@@ -273,10 +273,10 @@ def _host_for(host: str, own: str, namespaces: Iterable[str]) -> str:
 
 
 def _overlap(one: str, other: str) -> bool:
-    return _covers(one.lower(), other) or _covers(other, one.lower())
+    return covers(one.lower(), other) or covers(other, one.lower())
 
 
-def _covers(wide: str, narrow: str) -> bool:
+def covers(wide: str, narrow: str) -> bool:
     return wide == narrow or (wide.startswith("*") and narrow.endswith(wide[1:]))
 
 

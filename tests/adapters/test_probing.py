@@ -253,7 +253,7 @@ def test_how_proxies_speak_to_the_pods_is_read(case: dict[str, Any]) -> None:
 SERVER = Server(gateway="shop/web", selector={}, number=80, tls=False, hosts=("*",))
 FAILED = Failed(
     verdict=Verdict.NO_WAY, request=Request(host="shop.example.com", path="/"), reply=Reply(status=503), server=SERVER,
-    hosts=("shop.example.com",), route="shop/shop", rule="shop/shop", tls_mode="", sidecar=False, counted=QUIET, port=9080,
+    shape=SHAPE, tls_mode="", sidecar=False, counted=QUIET, port=9080,
 )  # fmt: skip
 ELSEWHERE = replace(SERVER, hosts=("other.example.com",))
 CAUSES = {
