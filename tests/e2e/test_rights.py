@@ -219,6 +219,22 @@ def test_without_a_right_to_see_the_gateways_nothing_is_called_proven(name: str,
     assert seen["proof"].startswith("unproven"), seen
 
 
+def test_without_the_right_to_forward_a_release_goes_on(lab: Lab, accounts: Callable[..., Account]) -> None:
+    """Neither the installation nor a new version is asked for an answer; a note says so and names the rule."""
+    service = lab.service(values=VALUES)
+    account = accounts(service, pages(service, "release"))
+    taken = [Right(name, "", "pods/portforward", "create") for name in ("release", "gateway")]
+    with account.without(*taken) as runs:
+        installed = runs.stage(1, "83").expect(0, "done")
+        started = runs.stage(2, "84").expect(0, "done")
+    for ran, where in ((installed, GATEWAYS), (started, service.namespace)):
+        assert "No request was sent" in ran.said, ran.text
+        rule = f'Role in the namespace {where}: {{apiGroups: [""], resources: ["pods/portforward"], verbs: ["create"]}}'
+        assert rule in ran.said, ran.text
+        assert ran.answer["proof"] == "proven"
+    lab.delete(service.namespace)
+
+
 @pytest.mark.matrix
 def test_without_any_right_outside_of_the_namespace_a_release_goes_on(
     lab: Lab, accounts: Callable[..., Account]

@@ -57,7 +57,7 @@ def test_mutual_tls_without_sidecars_is_not_called_done(fresh: Service) -> None:
     assert fresh.stage(1, "83").expect(0).answer["changed"] is False
 
 
-def test_a_gateway_without_the_host_is_not_called_done(fresh: Service) -> None:
+def test_a_gateway_without_the_host_is_not_called_done(fresh: Service, ledger: Ledger) -> None:
     """A Gateway that has other hosts, beside the mesh: 404. Both are named; corrected, stage 1 arrives."""
     gateways = {"enabled": False, "names": ["shared"], "mesh": True}
     service = fresh.having(values={"gateway": gateways}, options=("--proof", "wait"))
@@ -78,7 +78,8 @@ def test_a_gateway_without_the_host_is_not_called_done(fresh: Service) -> None:
     assert "answers 404" in ran.text
     gateway(service.host)
     service.stage(1, "83").expect(0, "done")
-    served(service)
+    with Traffic(service.cluster, service.host, rps=RPS) as traffic:
+        settle(traffic, ledger, "a Gateway that got the host")
 
 
 def test_a_port_that_nothing_listens_at_is_not_called_done(fresh: Service) -> None:
