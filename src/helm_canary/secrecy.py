@@ -62,11 +62,14 @@ def _texts_of(secret: Mapping[str, Any]) -> Iterator[str]:
     if secret.get("type") == "helm.sh/release.v1":
         return  # packed: no part of it is the text of anything
     for value in _leaves(secret.get("data")):
-        yield value
         try:
-            yield from _with_parts(base64.b64decode("".join(value.split()), validate=True).decode())
+            text = base64.b64decode("".join(value.split()), validate=True).decode()
         except (binascii.Error, UnicodeDecodeError):
-            continue  # no text, or none that was encoded
+            yield value  # no text, or none that was encoded
+            continue
+        yield from _with_parts(text)
+        if base64.b64encode(text.encode()).decode() != value:
+            yield value
     for value in _leaves(secret.get("stringData")):
         yield from _with_parts(value)
     annotations = (secret.get("metadata") or {}).get("annotations")

@@ -7,6 +7,7 @@ import json
 import re
 import sys
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TextIO
@@ -63,23 +64,18 @@ class Masks:
             self._foreign.update(dict.fromkeys(_forms(text)))
 
     def hide(self, text: str) -> str:
-        """A text without any secret; the longest first, as one may be part of another."""
+        """A text without any secret."""
         with self._lock:
-            known = sorted(self._known, key=len, reverse=True)
-        for secret in known:
-            text = text.replace(secret, INSTEAD)
-        for secret in known:
-            if len(secret) > BEGINNING and secret[:BEGINNING] in text:
-                text = _without_beginning(text, secret)
-        return text
+            known = tuple(self._known)
+        return _without(text, known)
 
     def conceal(self, text: str) -> str:
         """A text of helm, kubectl, a webhook or an app: also without short secrets, which stand in it as words."""
-        text = self.hide(text)
         with self._lock:
-            known = sorted(self._foreign, key=len, reverse=True)
-        for secret in known:
-            if secret in text:
+            known, foreign = tuple(self._known), tuple(self._foreign)
+        text = _without(text, [*known, *(secret for secret in foreign if len(secret) >= SHORTEST)])
+        for secret in sorted(foreign, key=len, reverse=True):
+            if len(secret) < SHORTEST and secret in text:
                 text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", INSTEAD, text)
         return text
 
@@ -114,6 +110,17 @@ def _forms(secret: str) -> list[str]:
 
 def _is_own(text: str) -> bool:
     return text in _own_words() or (len(text) >= SHORTEST and any(text in word for word in _own_words()))
+
+
+def _without(text: str, secrets: Iterable[str]) -> str:
+    """The longest first, as one may be part of another; then what is left of those that were cut."""
+    known = sorted(secrets, key=len, reverse=True)
+    for secret in known:
+        text = text.replace(secret, INSTEAD)
+    for secret in known:
+        if len(secret) > BEGINNING and secret[:BEGINNING] in text:
+            text = _without_beginning(text, secret)
+    return text
 
 
 def _without_beginning(text: str, secret: str) -> str:
