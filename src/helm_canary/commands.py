@@ -22,7 +22,7 @@ from helm_canary.core.stages import stages_for
 from helm_canary.errors import RefusedError, UsageError
 from helm_canary.execute import Execution
 from helm_canary.gates import Review, approval, check_starter, rejection
-from helm_canary.helm import ChartSource, Helm, chart_digest, native_arguments
+from helm_canary.helm import ChartSource, Helm, chart_digest
 from helm_canary.holding import Holding
 from helm_canary.lease import Lease
 from helm_canary.manifest import Shape, check_values, read_values
@@ -34,7 +34,7 @@ from helm_canary.probing import NOTHING_SENT
 from helm_canary.process import Connection, Processes, shown_command
 from helm_canary.proxies import Proxies
 from helm_canary.reading import Reading
-from helm_canary.rendering import Rendered, read_rendered
+from helm_canary.rendering import Rendered, render_fitting
 from helm_canary.report import outcome_json, outcome_text, plan_text, status_text, status_values, step_line, to_json
 from helm_canary.requests_probe import Requests, judge
 from helm_canary.secrecy import Secrecy, suspects
@@ -377,10 +377,8 @@ def _plan_without_cluster(options: Options, edge: Edge) -> Answer:
     options = replace(options, namespace=namespace)
     helm = _helm(options, edge, Connection(namespace=namespace))
     helm.check_version()
-    versions = [
-        read_rendered(helm.template(native_arguments(tag)), tag, namespace) for tag in (options.from_tag, options.tag)
-    ]
-    before, target = versions
+    target = render_fitting(helm.template, options.tag, namespace, all_moments=True)
+    before = render_fitting(helm.template, options.from_tag, namespace, all_moments=False)
     count = before.replica_count
     observed = Observed(
         installed=True,

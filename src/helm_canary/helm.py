@@ -18,18 +18,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from helm_canary.capabilities import api_versions
 from helm_canary.composing import Writing
 from helm_canary.core.model import Hooks, Track, Upgrade
 from helm_canary.errors import RefusedError, ToolError
 from helm_canary.keys import write_secret
 from helm_canary.manifest import Object, parse_objects
+from helm_canary.moments import probes
 from helm_canary.process import Connection, Processes, tool_error
 from helm_canary.record import release_values, to_text
 from helm_canary.revisions import REVISION, Use, unpacked, uses, with_another_revision
 from helm_canary.writing import PLUGIN, PostRenderer
 
 FULLY_APPLIED = ("deployed", "superseded")
-PROBE_WEIGHT, PROBE_REPLICAS = 37, 3
 NO_RECORD = '{"release": {}}'
 LIMIT_S, HOOK_GRACE_S = 300.0, 30.0
 
@@ -230,8 +231,11 @@ class Helm:
         return next(folder.glob("*.tgz"))
 
     def template(self, arguments: Sequence[str]) -> str:
-        """The manifest that these values give, without a cluster."""
-        return self._template(self.source, [*arguments, "--skip-tests"], NO_RECORD)
+        """The manifest that these values give, without a cluster: on one that has Istio."""
+        versions = ",".join(api_versions())
+        return self._template(
+            self.source, [*arguments, "--skip-tests", "--api-versions", versions], NO_RECORD
+        )
 
     def _template(self, source: ChartSource, arguments: Sequence[str], stdin: str) -> str:
         command = self.connection.helm("template", self.release, source.chart, *self._given(source), *arguments)
@@ -310,12 +314,7 @@ def native_arguments(tag: str) -> list[str]:
 
     Weights and canary replicas are no stage's: that they come out again shows that the chart takes them from the values.
     """
-    tags = ",".join(f"{track.value}Deployment.image.tag={tag}" for track in Track)
-    probe = (
-        f"productionDeployment.weight={100 - PROBE_WEIGHT},canaryDeployment.weight={PROBE_WEIGHT},"
-        f"canaryDeployment.replicaCount={PROBE_REPLICAS}"
-    )
-    return ["--set-string", tags, "--set", probe]
+    return probes(tag)[0].arguments()
 
 
 def parse_storage(text: str) -> Stored:

@@ -69,6 +69,9 @@ def _float(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int | float | str:
     return int(number) if number.is_integer() and abs(number) < 2**53 else number
 
 
+RESOLVERS = _Loader.yaml_implicit_resolvers
+
+
 for _tag, _constructor in (("bool", _bool), ("int", _int), ("float", _float)):
     _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _constructor)
 for _tag in ("binary", "timestamp", "omap", "pairs", "set"):  # nothing that JSON has
@@ -123,6 +126,16 @@ def read_values(text: str) -> Any:
         return next(iter(yaml.load_all(text, Loader=_Loader)), None)
     except yaml.YAMLError:
         return None
+
+
+def sources(manifest: str) -> dict[str, str]:
+    """`KIND/NAME` of each object -> the template that Helm rendered it from, as Helm says it: `shop/templates/route.yaml`."""
+    found = {}
+    for part in re.split(r"^---\s*$", manifest, flags=re.MULTILINE):
+        file = re.match(r"\s*# Source: (\S+)", part)
+        if file:
+            found.update({reference(thing): file.group(1) for thing in parse_objects(part)})
+    return found
 
 
 def check_values(name: str, text: str) -> None:
@@ -234,7 +247,7 @@ def find_shape(objects: Iterable[Object], namespace: str) -> Shape:
         canary_labels=tuple(sorted(subsets[Track.CANARY].items())),
         gateways=gateways_of(route, namespace),
         hosts=hosts_of(route, namespace),
-        ports=_named_ports(route, host, namespace),
+        ports=named_ports(route, host, namespace),
         delegate=not route["spec"].get("hosts"),
     )
 
@@ -277,7 +290,7 @@ def _name(thing: Object) -> str:
     return str(thing["metadata"]["name"])
 
 
-def _of_kind(objects: Iterable[Object], kind: str) -> list[Object]:
+def of_kind(objects: Iterable[Object], kind: str) -> list[Object]:
     """Those of one kind that have what every object has; an incomplete one is for the API server to refuse."""
     return [
         thing
@@ -289,7 +302,7 @@ def _of_kind(objects: Iterable[Object], kind: str) -> list[Object]:
 
 
 def _rule(objects: list[Object]) -> tuple[Object, dict[Track, dict[str, str]]]:
-    for rule in _of_kind(objects, "DestinationRule"):
+    for rule in of_kind(objects, "DestinationRule"):
         subsets = {entry.get("name"): entry.get("labels") or {} for entry in rule["spec"].get("subsets") or []}
         if {"production", "canary"} <= subsets.keys():
             return rule, {track: {k: str(v) for k, v in subsets[track.value].items()} for track in Track}
@@ -300,7 +313,7 @@ def _rule(objects: list[Object]) -> tuple[Object, dict[Track, dict[str, str]]]:
 
 
 def _deployment(objects: list[Object], track: Track, labels: Mapping[str, str]) -> Object:
-    fitting = [thing for thing in _of_kind(objects, "Deployment") if labels.items() <= _pod_labels(thing).items()]
+    fitting = [thing for thing in of_kind(objects, "Deployment") if labels.items() <= pod_labels(thing).items()]
     if len(fitting) != 1:
         shown = ", ".join(f"{key}={value}" for key, value in labels.items())
         raise misfit(
@@ -310,13 +323,13 @@ def _deployment(objects: list[Object], track: Track, labels: Mapping[str, str]) 
     return fitting[0]
 
 
-def _pod_labels(deployment: Object) -> Mapping[str, Any]:
+def pod_labels(deployment: Object) -> Mapping[str, Any]:
     template = deployment["spec"].get("template") or {}
     return (template.get("metadata") or {}).get("labels") or {}
 
 
 def _service(objects: list[Object], host: str, namespace: str) -> Object:
-    for service in _of_kind(objects, "Service"):
+    for service in of_kind(objects, "Service"):
         if full_host(_name(service), namespace) == host:
             return service
     raise misfit(f"no Service has the DestinationRule's host {host}", "Render the Service in the same chart.")
@@ -362,7 +375,7 @@ def _protocol(port: Mapping[str, Any]) -> str:
 
 
 def _virtual_service(objects: list[Object], host: str, namespace: str) -> Object:
-    for route in _of_kind(objects, "VirtualService"):
+    for route in of_kind(objects, "VirtualService"):
         if weighted_routes(route, host, namespace):
             return route
     raise misfit(
@@ -389,7 +402,7 @@ def weighted_routes(route: Object, host: str, namespace: str) -> list[dict[str, 
     return found
 
 
-def _named_ports(route: Object, host: str, namespace: str) -> tuple[int, ...]:
+def named_ports(route: Object, host: str, namespace: str) -> tuple[int, ...]:
     """The Service ports of all destinations of this host; none where one of them names none."""
     found: dict[int, None] = {}
     for http in route["spec"].get("http") or []:
@@ -398,6 +411,16 @@ def _named_ports(route: Object, host: str, namespace: str) -> tuple[int, ...]:
             if full_host(str(destination.get("host", "")), namespace) == host:
                 found[int((destination.get("port") or {}).get("number") or 0)] = None
     return () if 0 in found else tuple(found)
+
+
+def weighs_both(route: Object, host: str, namespace: str) -> bool:
+    """Whether an http route sends to both subsets of this host, whatever its weights are."""
+    for http in route["spec"].get("http") or []:
+        to = [entry.get("destination") or {} for entry in http.get("route") or []]
+        ours = {one.get("subset") for one in to if full_host(str(one.get("host", "")), namespace) == host}
+        if {"production", "canary"} <= ours:
+            return True
+    return False
 
 
 def _weight(value: Any) -> int:
@@ -411,7 +434,7 @@ def _weight(value: Any) -> int:
 
 def template_of(objects: Iterable[Object], shape: Shape, track: Track) -> Object:
     """A track's pod template as rendered, without the labels that tell the tracks apart."""
-    for thing in _of_kind(objects, "Deployment"):
+    for thing in of_kind(objects, "Deployment"):
         if _name(thing) == shape.deployment(track):
             return without_track_labels(thing["spec"].get("template") or {}, shape)
     raise misfit(f"the Deployment {shape.deployment(track)} is not rendered", "Render both Deployments at every stage.")
@@ -453,7 +476,12 @@ def image_digest(image: str) -> str:
 
 def holds_tag(image: str, tag: str) -> bool:
     """Whether an image's own tag has this one in it as a whole: `v84-alpine` has 84, `841` has not."""
-    return _place(image_tag(image), tag) is not None
+    return tag_place(image, tag) is not None
+
+
+def tag_place(image: str, tag: str) -> int | None:
+    """Where in an image's own tag this one is."""
+    return _place(image_tag(image), tag)
 
 
 def _place(text: str, tag: str) -> int | None:

@@ -393,11 +393,34 @@ def tool_error(arguments: Sequence[str], done: Completed) -> ToolError:
     missing = forbidden(stderr)
     if missing:
         do_next = advice(missing)
-    happened = f"`{_short(arguments)}` failed with exit code {done.code}."
+    place = template_place(stderr)
+    at = f" at {place}" if place else ""
+    happened = f"`{_short(arguments)}` failed with exit code {done.code}{at}."
     return ToolError(happened, means, do_next, lines, stderr=stderr, renewed=done.renewed)
 
 
+_TEMPLATE = (
+    # `fail` and `required`; what a template cannot do, the innermost last; YAML that cannot be read.
+    re.compile(r"execution error at \(([^()\s]+:\d+:\d+)\)"),
+    re.compile(r"template: ([^:\s]+:\d+(?::\d+)?)"),
+    re.compile(r"YAML parse error on ([^:\s]+)"),
+)
+
+
+def template_place(stderr: str) -> str:
+    """The template, with line and column where Helm gives them, that it could not render; empty where it was something else."""
+    for pattern in _TEMPLATE:
+        if found := pattern.findall(stderr):
+            return str(found[-1])
+    return ""
+
+
 CAUSES: tuple[tuple[str, str, str], ...] = (
+    (
+        "execution error at (",
+        "A template ends the rendering itself (`fail`, `required`): the chart asks for something that is not given.",
+        "Give the value that its message names, with --values or --set, or correct the template.",
+    ),
     (
         "context was not found",
         "The context is not in the kubeconfig.",

@@ -45,7 +45,6 @@ from helm_canary.helm import (
     NO_RECORD,
     ChartSource,
     Stored,
-    native_arguments,
     step_arguments,
     write_stub,
 )
@@ -72,7 +71,7 @@ from helm_canary.ports import (
     RequestsPort,
 )
 from helm_canary.record import release_values, to_text
-from helm_canary.rendering import Rendered, read_rendered, unsteady
+from helm_canary.rendering import Rendered, render_fitting, unsteady
 from helm_canary.revisions import INSTALLS, changed, changes_after_installation, changes_with_each_revision
 from helm_canary.routing import follow_roots, full_name
 from helm_canary.serving import Serving
@@ -128,7 +127,8 @@ class Reading:
         with ThreadPoolExecutor(4) as pool:
             jobs: list[Future[object]] = [pool.submit(self.helm.check_version)]
             reading = pool.submit(self._look_and_read)
-            rendered = pool.submit(self._render, self.options.tag, installs=False)
+            first = self.options.stage in (0, 1, 2)
+            rendered = pool.submit(self._render, self.options.tag, installs=False, all_moments=first)
             foreign_routes = pool.submit(self.cluster.read_foreign_routes)
             facts_read = reading.result()
             if facts_read[0].newest is None:
@@ -138,7 +138,7 @@ class Reading:
             target = rendered.result()
             if installs(facts_read[0]):
                 target = self._for_installation(target)
-            if self.options.stage in (0, 1, 2):
+            if first:
                 self._check_every_revision(target, installs=installs(facts_read[0]))
             self._take_foreign_routes(foreign_routes.result())
         self._target, self._wanted = target.version, target
@@ -184,9 +184,11 @@ class Reading:
             )
         self._foreign_routes, self._foreign_read = found or (), found is not None
 
-    def _render(self, tag: str, *, installs: bool) -> Rendered:
-        manifest = self.helm.rendered(native_arguments(tag), NO_RECORD, installs=installs)
-        return read_rendered(manifest, tag, self.options.namespace)
+    def _render(self, tag: str, *, installs: bool, all_moments: bool = False) -> Rendered:
+        def render(arguments: list[str]) -> str:
+            return self.helm.rendered(arguments, NO_RECORD, installs=installs)
+
+        return render_fitting(render, tag, self.options.namespace, all_moments=all_moments)
 
     def _for_installation(self, upgraded: Rendered) -> Rendered:
         """What an installation renders. Raises RefusedError where the first upgrade would have other pods."""

@@ -1,30 +1,30 @@
-"""What a chart renders: whether it fits, which version it makes, and that it makes the same each time. Pure."""
+"""What a chart renders: whether it fits, which version it makes, and that it makes the same each time."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from helm_canary.core.model import Track, Upgrade, Version
-from helm_canary.errors import RefusedError
+from helm_canary.errors import RefusedError, ToolError
 from helm_canary.fields import differences
+from helm_canary.fit import MOMENTS, check_fit
 from helm_canary.guard import Difference
-from helm_canary.helm import PROBE_REPLICAS, PROBE_WEIGHT
 from helm_canary.manifest import (
     Object,
     Shape,
-    find_container,
     find_shape,
     is_hook,
     locate_tag,
-    misfit,
     parse_objects,
     reference,
     template_of,
     version_of,
-    weighted_routes,
 )
+from helm_canary.moments import Moment, Probe, probes
+from helm_canary.parts import Renderings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,20 +38,51 @@ class Rendered:
     replica_count: int
 
 
-def read_rendered(manifest: str, tag: str, namespace: str) -> Rendered:
-    """A native rendering -> its shape and version. Raises RefusedError where the chart does not fit."""
+def render_fitting(render: Callable[[list[str]], str], tag: str, namespace: str, *, all_moments: bool) -> Rendered:
+    """Chart and values for a tag, rendered and judged. `render`: arguments that set values -> manifest.
+
+    `all_moments`: also as at the beginning and the end of a release, where a chart may leave out what it has in between.
+    """
+    between, *others = probes(tag)
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(render, between.arguments())
+        more = [(probe, pool.submit(render, probe.arguments())) for probe in others if all_moments]
+        manifest = first.result()
+        texts = {probe.moment: _rendered_too(probe, job.result) for probe, job in more}
+    return read_rendered(manifest, tag, namespace, texts)
+
+
+def _rendered_too(probe: Probe, result: Callable[[], str]) -> str:
+    try:
+        return result()
+    except ToolError as error:
+        if error.is_away or not error.details:
+            raise
+        raise RefusedError(
+            f"The chart does not render {MOMENTS[probe.moment]}: {error.happened}",
+            f"Helm was asked with {' '.join(probe.arguments())}, as a stage of a release does.",
+            "Let the chart render with these values; what it must check may be checked where both tracks have pods.",
+            error.details,
+        ) from error
+
+
+def _without_hooks(manifest: str) -> tuple[Object, ...]:
+    return tuple(thing for thing in parse_objects(manifest) if not is_hook(thing))
+
+
+def read_rendered(manifest: str, tag: str, namespace: str, others: Mapping[Moment, str] | None = None) -> Rendered:
+    """What was rendered between releases -> its shape and version. Raises RefusedError where the chart does not fit.
+
+    `others`: what it renders at the other moments of a release; without them less can be seen.
+    """
     every = parse_objects(manifest)
-    objects = [thing for thing in every if not is_hook(thing)]
+    objects = _without_hooks(manifest)
+    texts = {Moment.BETWEEN: manifest, **(others or {})}
+    at = {probe.moment: (probe, _without_hooks(texts[probe.moment])) for probe in probes(tag) if probe.moment in texts}
+    check_fit(Renderings(at=at, namespace=namespace, manifest=manifest))
     shape = find_shape(objects, namespace)
     templates = {track: template_of(objects, shape, track) for track in Track}
-    for track in Track:
-        if find_container(templates[track], tag) is None:
-            raise misfit(
-                f"no container's image has the tag {tag} that was set",
-                "The image must be rendered from productionDeployment.image.tag and canaryDeployment.image.tag.",
-            )
     shape = locate_tag(shape, templates[Track.PRODUCTION], tag)
-    _check_values_are_taken(objects, shape)
     production = next(t for t in objects if reference(t) == f"Deployment/{shape.production}")
     return Rendered(
         objects=tuple(objects),
@@ -59,27 +90,6 @@ def read_rendered(manifest: str, tag: str, namespace: str) -> Rendered:
         shape=shape,
         version=version_of(templates[Track.PRODUCTION], templates[Track.CANARY], tag),
         replica_count=int(production["spec"].get("replicas", 1)),
-    )
-
-
-def _check_values_are_taken(objects: Sequence[Object], shape: Shape) -> None:
-    """Raises RefusedError where weights or canary replicas are not those that were set: no step could change them."""
-    found = {f"{thing.get('kind')}/{(thing.get('metadata') or {}).get('name')}": thing for thing in objects}
-    weights = weighted_routes(found[f"VirtualService/{shape.route}"], shape.host, shape.namespace)
-    if any(one != {"production": 100 - PROBE_WEIGHT, "canary": PROBE_WEIGHT} for one in weights):
-        raise _not_taken(f"the VirtualService {shape.route} does not take its weights", "weight", "weight")
-    # A chart that leaves them to an autoscaler has none; then the program scales.
-    if found[f"Deployment/{shape.canary}"]["spec"].get("replicas", PROBE_REPLICAS) != PROBE_REPLICAS:
-        raise _not_taken(f"the Deployment {shape.canary} does not take its replicas", "", "replicaCount")
-
-
-def _not_taken(what: str, production: str, canary: str) -> RefusedError:
-    names = [f"productionDeployment.{production}"] if production else []
-    where = " and ".join([*names, f"canaryDeployment.{canary}"])
-    return RefusedError(
-        f"The chart does not fit: {what} from {where}.",
-        "The stages set these values and nothing else; with a number of its own the chart would not follow.",
-        "Render the value as it is; see charts/productpage.",
     )
 
 

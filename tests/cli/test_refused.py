@@ -121,7 +121,7 @@ def fixed(name: str, value: str, number: str) -> dict[str, str | None]:
 
 STUCK = ROUTE.replace("{{ .Values.productionDeployment.weight }}", "100")
 STUCK = STUCK.replace("{{ .Values.canaryDeployment.weight }}", "0")
-NO_TAG = "no container's image ends in the tag"
+NO_TAG = "no container's image is rendered from"
 # What is wrong with a chart -> the changed files, and what is said.
 CHARTS: dict[str, tuple[dict[str, str | None], str]] = {
     "the tag is not a value": (fixed("production", "productionDeployment.image.tag", "83"), NO_TAG),
@@ -135,18 +135,18 @@ CHARTS: dict[str, tuple[dict[str, str | None], str]] = {
     "no DestinationRule": ({"templates/rule.yaml": None}, "no DestinationRule has the subsets"),
     "a subset of another name": (
         {"templates/rule.yaml": FILES["templates/rule.yaml"].replace("name: canary", "name: next")},
-        "no DestinationRule has the subsets",
+        "do not tell the two Deployments apart",
     ),
-    "no Service": ({"templates/service.yaml": None}, "no Service has the DestinationRule's host"),
+    "no Service": ({"templates/service.yaml": None}, "no Service is in front of both tracks"),
     "no VirtualService": ({"templates/route.yaml": None}, "no VirtualService sends to both subsets"),
     "a VirtualService that knows one subset": (
         {"templates/route.yaml": ROUTE.replace("subset: canary", "subset: production")},
-        "no VirtualService sends to both subsets",
+        "it does not send to both subsets",
     ),
-    "no canary Deployment": ({"templates/canary.yaml": None}, "0 Deployments have the pod labels"),
+    "no canary Deployment": ({"templates/canary.yaml": None}, "no Deployment is the canary track"),
     "a third Deployment of a track": (
         {"templates/third.yaml": FILES["templates/canary.yaml"].replace("small-canary", "third")},
-        "2 Deployments have the pod labels",
+        "its pods have the labels of the canary track as well",
     ),
     "a Service that is not HTTP": (
         {"templates/service.yaml": FILES["templates/service.yaml"].replace("name: http", "name: tcp-app")},
