@@ -90,6 +90,11 @@ def check_fit(found: Renderings) -> None:
 def judge(found: Renderings) -> Iterator[Misfit]:
     """Everything that does not fit, in the order in which a person would add it."""
     case = _Case(found=found, parts=find_parts(found))
+    elsewhere = list(_elsewhere(case))
+    if elsewhere:
+        # Hosts without a namespace mean another Service there: what else does not fit is seen when this is mended.
+        yield from elsewhere
+        return
     if case.parts.tracks[Track.PRODUCTION] is None:
         yield from _no_deployment(case)
         return
@@ -103,6 +108,17 @@ def judge(found: Renderings) -> Iterator[Misfit]:
     yield from made
     if any(".Values." in line for misfit in made for line in misfit.lines):
         yield remedies.values(found.files.values())
+
+
+def _elsewhere(case: _Case) -> Iterator[Misfit]:
+    """Parts of the release that Helm would install where no stage looks."""
+    parts = case.parts
+    for thing in (*parts.tracks.values(), parts.service, parts.rule, parts.route):
+        other = str(((thing or {}).get("metadata") or {}).get("namespace") or case.namespace)
+        if thing is not None and other != case.namespace:
+            do = f"Give --namespace {other}, or set:"
+            fragment = {"metadata": {"namespace": remedies.RELEASE_NAMESPACE}}
+            yield case.misfit(f"its namespace is {other}, and the release's is {case.namespace}", do, thing, fragment)
 
 
 # --- the Deployments ---------------------------------------------------------------------------------------------------
@@ -241,7 +257,10 @@ def _rule(case: _Case) -> Iterator[Misfit]:
         yield case.new(text, "destinationrule.yaml", remedies.rule(host, parts))
         return
     if subsets_of(rule) != parts.labels:
-        text = "its subsets `production` and `canary` do not tell the two Deployments apart"
+        there = "; ".join(f"{track.value}: {_shown(own)}" for track, own in subsets_of(rule).items())
+        text = "its subsets `production` and `canary` do not tell the two Deployments apart" + (
+            f" ({there})" if there else ""
+        )
         yield case.misfit(text, remedies.SET, rule, remedies.subsets(rule, parts))
     if full_host(str(rule["spec"].get("host", "")), case.namespace) != full_host(host, case.namespace):
         yield case.misfit(f"its host is not the Service {host}", remedies.SET, rule, {"spec": {"host": host}})

@@ -233,9 +233,7 @@ class Helm:
     def template(self, arguments: Sequence[str]) -> str:
         """The manifest that these values give, without a cluster: on one that has Istio."""
         versions = ",".join(api_versions())
-        return self._template(
-            self.source, [*arguments, "--skip-tests", "--api-versions", versions], NO_RECORD
-        )
+        return self._template(self.source, [*arguments, "--skip-tests", "--api-versions", versions], NO_RECORD)
 
     def _template(self, source: ChartSource, arguments: Sequence[str], stdin: str) -> str:
         command = self.connection.helm("template", self.release, source.chart, *self._given(source), *arguments)

@@ -457,12 +457,17 @@ def tag_of(template: Object, shape: Shape) -> str:
 
     An image named by digest alone has its digest for a tag.
     """
-    containers = template["spec"]["containers"]
-    image = str(containers[min(shape.container, len(containers) - 1)].get("image", ""))
+    image = image_of(template, shape)
     tag, (before, after) = image_tag(image), shape.around
     if tag.startswith(before) and tag.endswith(after) and len(tag) > len(before) + len(after):
         tag = tag[len(before) : len(tag) - len(after)]
     return tag or image_digest(image) or "latest"
+
+
+def image_of(template: Object, shape: Shape) -> str:
+    """The image of the container that has the tag."""
+    containers = template["spec"]["containers"]
+    return str(containers[min(shape.container, len(containers) - 1)].get("image", ""))
 
 
 def image_tag(image: str) -> str:

@@ -23,6 +23,7 @@ from helm_canary.manifest import (
     Shape,
     canonical,
     holds_tag,
+    image_of,
     parse_objects,
     reference,
     tag_of,
@@ -162,9 +163,8 @@ def written_version(revision: Revision, shape: Shape, track: Track = Track.PRODU
 
 def _written_tag(revision: Revision, template: Object, shape: Shape, track: Track) -> str:
     """The tag that was asked for, where the image has it: a chart may write more around it today than it did then."""
-    asked, containers = revision.tag(track), template["spec"]["containers"]
-    image = str(containers[min(shape.container, len(containers) - 1)].get("image", ""))
-    return asked if holds_tag(image, asked) else tag_of(template, shape)
+    asked = revision.tag(track)
+    return asked if holds_tag(image_of(template, shape), asked) else tag_of(template, shape)
 
 
 def _written_replicas(revision: Revision | None, shape: Shape) -> int | None:

@@ -45,6 +45,7 @@ from helm_canary.helm import (
     NO_RECORD,
     ChartSource,
     Stored,
+    native_arguments,
     step_arguments,
     write_stub,
 )
@@ -71,7 +72,7 @@ from helm_canary.ports import (
     RequestsPort,
 )
 from helm_canary.record import release_values, to_text
-from helm_canary.rendering import Rendered, render_fitting, unsteady
+from helm_canary.rendering import Rendered, check_another_image, render_fitting, unsteady
 from helm_canary.revisions import INSTALLS, changed, changes_after_installation, changes_with_each_revision
 from helm_canary.routing import follow_roots, full_name
 from helm_canary.serving import Serving
@@ -143,7 +144,9 @@ class Reading:
             self._take_foreign_routes(foreign_routes.result())
         self._target, self._wanted = target.version, target
         self._adopt_shape(target.shape, facts_read[1], target.objects)
-        return target, self._facts_to_plan(*facts_read)
+        facts = self._facts_to_plan(*facts_read)
+        check_another_image(target.version, facts.observed.production.version, target.shape)
+        return target, facts
 
     def _facts_to_plan(self, stored: Stored, live: Live) -> Facts:
         """With what only a plan needs: of a stage, what of the shared objects it may change."""

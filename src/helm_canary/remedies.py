@@ -17,6 +17,7 @@ SET = "Set:"
 ADD = "Add the file:"
 REMOVE = "Take it out."
 UNCONDITIONAL = "Take the condition around it out."
+RELEASE_NAMESPACE = Given("{{ .Release.Namespace }}")
 VALUES = "Add what is not there yet:"
 
 

@@ -16,6 +16,8 @@ from helm_canary.manifest import (
     Object,
     Shape,
     find_shape,
+    image_digest,
+    image_of,
     is_hook,
     locate_tag,
     parse_objects,
@@ -91,6 +93,19 @@ def read_rendered(manifest: str, tag: str, namespace: str, others: Mapping[Momen
         version=version_of(templates[Track.PRODUCTION], templates[Track.CANARY], tag),
         replica_count=int(production["spec"].get("replicas", 1)),
     )
+
+
+def check_another_image(new: Version, running: Version | None, shape: Shape) -> None:
+    """Raises RefusedError where another tag stands before the digest that production runs: a node looks at the digest alone."""
+    if running is None or running.tag == new.tag or not running.production:
+        return
+    digests = {image_digest(image_of(json.loads(version.production), shape)) for version in (new, running)}
+    if len(digests) == 1 and "" not in digests:
+        raise RefusedError(
+            f"The image of {new.tag} has the digest of {running.tag}: {digests.pop()}.",
+            "Kubernetes takes an image by its digest and ignores the tag, so both tracks would run the same one.",
+            f"Give the digest of {new.tag} in the values, or take the digest out of the image.",
+        )
 
 
 def check_same_pods(step: Upgrade, objects: Sequence[Object], shape: Shape) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from helm_canary.manifest import (
     version_of,
     weighted_routes,
 )
+from helm_canary.rendering import check_another_image
 from tests.adapters.record import NAMESPACE
 from tests.adapters.recordings import objects, rendered, shape
 
@@ -361,6 +363,22 @@ def test_another_versions_tag_is_what_a_person_asked_for(rendered_for_84: str, l
     here = locate_tag(shape(), running(rendered_for_84), "84")
 
     assert tag_of(running(live), here) == tag
+
+
+SAME_IMAGE = [
+    ("app:84@sha256:ab", "84", "app:83@sha256:ab", "83", True), ("app:84@sha256:cd", "84", "app:83@sha256:ab", "83", False),
+    ("app:84", "84", "app:83", "83", False), ("app:84@sha256:ab", "84", "app:84@sha256:ab", "84", False),
+    ("app:84@sha256:ab", "84", "app:83", "83", False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("new", "tag", "old", "old_tag", "refused"), SAME_IMAGE)
+def test_another_tag_with_the_same_digest_is_refused(new: str, tag: str, old: str, old_tag: str, refused: bool) -> None:
+    """A node takes an image by its digest, so a new tag before an old digest would release nothing."""
+    coming, there = (version_of(running(image), None, name) for image, name in ((new, tag), (old, old_tag)))
+
+    with pytest.raises(RefusedError, match="digest of 83") if refused else nullcontext():
+        check_another_image(coming, there, shape())
 
 
 def test_the_container_is_the_one_whose_tag_was_set() -> None:

@@ -135,7 +135,7 @@ def take(files: Files, item: Item) -> None:
             files[item.file] = yaml.safe_dump(
                 _added(yaml.safe_load(files.get(item.file, "")) or {}, yaml.safe_load("\n".join(item.lines)))
             )
-        case "Set:":
+        case "Set:" | "Give --namespace elsewhere, or set:":
             lines = files[item.file].splitlines()
             _put(lines, range(len(lines)), 0, _nodes(item.lines))
             files[item.file] = "\n".join(lines) + "\n"
