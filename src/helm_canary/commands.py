@@ -30,7 +30,7 @@ from helm_canary.options import Command, Options
 from helm_canary.outcome import Outcome
 from helm_canary.pod_requests import PodRequests
 from helm_canary.ports import Clock, Reporter
-from helm_canary.probing import NOTHING_SENT
+from helm_canary.probing import NOTHING_SENT, host_of
 from helm_canary.process import Connection, Processes, shown_command
 from helm_canary.proxies import Proxies
 from helm_canary.reading import Reading
@@ -197,8 +197,8 @@ def _wire(options: Options, edge: Edge) -> tuple[Options, Execution, Requests]:
     requests = Requests(processes=edge.processes, connection=connection, url=options.url, path=_path(options))
 
     def proxies_for(shape: Shape) -> Proxies:
-        requests.host = next((host for host in shape.hosts if "*" not in host), shape.host)
         found = Proxies(processes=edge.processes, connection=connection, shape=shape)
+        requests.host = lambda: host_of(shape, found.gateways)
         requests.gateways = found
         return found
 
