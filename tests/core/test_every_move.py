@@ -62,6 +62,15 @@ def test_what_the_tool_can_leave(weights: tuple[int, ...], replicas: int, asked_
     assert walk.states > 300
 
 
+@pytest.mark.parametrize("weights", [(100,), (10, 90, 100)], ids=str)
+def test_what_both_tracks_share(weights: tuple[int, ...]) -> None:
+    """A new, a changed and a dropped object are made, changed and removed at their stages and undone, whatever dies meanwhile."""
+    found = replace(sim.steady(weights, 2), manifest=frozenset({"ConfigMap/old"}))
+    walk = Walk(plan, weights, 2).run([found])
+    report(walk, "shared objects")
+    assert len({world.manifest for world in walk.worlds}) == 4
+
+
 def test_an_autoscaler_between_all_commands() -> None:
     """An autoscaler that takes production's pods, or adds some, between any two commands breaks no rule."""
     walk = Walk(plan, (10, 100), 2).run(starts((10, 100), 2, hpa=True)[:1])

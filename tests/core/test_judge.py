@@ -129,6 +129,16 @@ BACK_FROM_7: dict[str, Any] = {
 }
 TOO_FEW_SOON: dict[str, Any] = TO_STAGE_3 | {"live": {"production": "83 x3", "canary": "84 x2", "weights": "90/10"}}
 
+PROMOTE_MORE = PROMOTE | {"given": {"changes": {"change": ["Service/x"]}}}
+FINISH_MORE = FINISH | {"given": {"changes": {"remove": ["ConfigMap/x"]}}}
+BACK_MORE = BACK | {"given": {"created": ["ConfigMap/x"]}}
+BACK_FROM_7_MORE = BACK_FROM_7 | {"given": {"moved": ["Service/x"], "removed": ["ConfigMap/x"]}}
+
+
+def shared(**names: tuple[str, ...]) -> Callable[[Upgrade], Upgrade]:
+    return lambda step: replace(step, shared=Shared(**names))
+
+
 NEW, OLD = Version(tag="84", digest="a"), Version(tag="83", digest="a")
 
 BROKEN_PLANS: dict[str, tuple[dict[str, Any], Mutation, int]] = {
@@ -161,6 +171,19 @@ BROKEN_PLANS: dict[str, tuple[dict[str, Any], Mutation, int]] = {
     "the canary loses pods under weight": (TOO_FEW_SOON, each(Change.SCALE, target(Track.CANARY, replicas=1)), 11),
     "no hooks": (STEADY, each(Change.SCALE, lambda s: replace(s, hooks=Hooks.NONE)), 12),
     "hooks twice": (STEADY, each(Change.WEIGHT, lambda s: replace(s, hooks=Hooks.PRE)), 12),
+    "no hooks after the canary's pods": (STEADY, each(Change.WEIGHT, lambda s: replace(s, hooks=Hooks.NONE)), 12),
+    "hooks for Ready pods where pods change": (STEADY, each(Change.SCALE, lambda s: replace(s, hooks=Hooks.POST)), 12),
+    "all hooks where pods change": (STEADY, each(Change.SCALE, lambda s: replace(s, hooks=Hooks.BOTH)), 12),
+    "a shared object changes under traffic": (STEADY, each(Change.SCALE, shared(change=("Service/x",))), 4),
+    "a shared object changes with the weights": (TO_STAGE_3, each(Change.WEIGHT, shared(change=("Service/x",))), 4),
+    "a new object comes with the weights": (TO_STAGE_3, each(Change.WEIGHT, shared(create=("ConfigMap/x",))), 4),
+    "an old object goes before finish": (PROMOTE, each(Change.SCALE, shared(remove=("ConfigMap/x",))), 4),
+    "an object is put back by a stage": (PROMOTE, each(Change.SCALE, shared(restore=("Service/x",))), 4),
+    "an object is put back under traffic": (BACK, each(Change.WEIGHT, shared(restore=("Service/x",))), 4),
+    "promote forgets a change": (PROMOTE_MORE, each(Change.SCALE, shared()), 6),
+    "finish forgets what is not rendered any more": (FINISH_MORE, each(Change.SCALE, shared()), 6),
+    "a rollback leaves what the release made": (BACK_MORE, each(Change.SCALE, shared()), 6),
+    "a rollback forgets what moved": (BACK_FROM_7_MORE, each(Change.SCALE, shared()), 6),
     "a stage's weights are written unchecked": (STEADY, each(Change.WEIGHT, lambda s: replace(s, at_once=True)), 13),
 }  # fmt: skip
 

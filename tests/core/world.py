@@ -22,6 +22,7 @@ from helm_canary.core.model import (
     Past,
     Prove,
     Record,
+    Shared,
     Split,
     Stage,
     Step,
@@ -65,7 +66,11 @@ class Pods:
 
 @dataclass(frozen=True)
 class World:
-    """The service as it is. `maybe` holds the weights that some proxy may have; `written` is what Helm last rendered."""
+    """The service as it is. `maybe` holds the weights that some proxy may have; `written` is what Helm last rendered.
+
+    `manifest`: what Helm's newest revision has beside the tracks: `ConfigMap/old`, `ConfigMap/new`, and the Service as the
+    new version has it, `Service/x`; None where a walk is not about them.
+    """
 
     production: Pods
     canary: Pods
@@ -76,11 +81,12 @@ class World:
     installed: bool = True
     written: int | None = None
     hpa: bool = False
+    manifest: frozenset[str] | None = None
 
     def __hash__(self) -> int:
         """Cheap, because a walk asks for it millions of times: the record counts by its place only."""
         at = None if self.record is None else (self.record.direction, self.record.reached, self.record.toward)
-        return hash((self.production, self.canary, str(self.asked), len(self.maybe), at, self.applied))
+        return hash((self.production, self.canary, str(self.asked), len(self.maybe), at, self.applied, self.manifest))
 
     def __str__(self) -> str:
         tracks = f"production {self.production}, canary {self.canary}"
@@ -130,7 +136,27 @@ def observe(world: World) -> Observed:
         route_missing=world.installed and world.asked is None,
         hpa=world.hpa,
         record=world.record,
+        changes=changes(world),
     )
+
+
+def changes(world: World) -> Shared:
+    """What the new version's chart makes of what is stored: one object more, one changed, one less."""
+    if world.manifest is None:
+        return Shared()
+    return Shared(
+        create=() if "ConfigMap/new" in world.manifest else ("ConfigMap/new",),
+        change=() if "Service/x" in world.manifest else ("Service/x",),
+        remove=("ConfigMap/old",) if "ConfigMap/old" in world.manifest else (),
+    )
+
+
+def _manifest_after(world: World, shared: Shared) -> frozenset[str] | None:
+    if world.manifest is None:
+        return None
+    made = {*shared.create, *shared.change, *(name for name in shared.restore if name == "ConfigMap/old")}
+    gone = {*shared.remove, *(name for name in shared.restore if name == "Service/x")}
+    return (world.manifest | made) - gone
 
 
 def truth(world: World, capacity: int | None) -> State:
@@ -157,7 +183,9 @@ def stored(world: World, step: Upgrade) -> World:
     """Helm has stored the revision and applied nothing."""
     rendered = step.production.replicas
     written = world.production.replicas if rendered is None else rendered
-    return replace(world, record=_canonical(step.record), applied=False, installed=True, written=written)
+    manifest = _manifest_after(world, step.shared)
+    record = _canonical(step.record)
+    return replace(world, record=record, applied=False, installed=True, written=written, manifest=manifest)
 
 
 def _canonical(record: Record) -> Record:
@@ -255,10 +283,19 @@ def is_at(world: World, record: Record, stage: Stage) -> str | None:
             return f"the canary keeps {world.canary.replicas} pods"
     elif world.canary.replicas < canary or (stage.split.canary and not world.canary.full):
         return f"the canary has {world.canary.ready} of {canary} pods Ready"
+    if world.manifest is not None and world.manifest != manifest_at(stage):
+        return f"beside the tracks there are {sorted(world.manifest)}"
     enough = world.hpa or stage.split.production == 0 or world.production.replicas >= record.replicas
     if not enough:
         return f"production has {world.production.replicas} of {record.replicas} pods"
     return None
+
+
+def manifest_at(stage: Stage) -> frozenset[str]:
+    """What is stored beside the tracks at a stage of the new version's release."""
+    names = {"ConfigMap/old"} if stage.name != "finish" else set()
+    names |= {"ConfigMap/new"} if stage.canary_is_new else set()
+    return frozenset(names | ({"Service/x"} if stage.production_is_new else set()))
 
 
 def steady(weights: tuple[int, ...], replicas: int, *, record: Record | None = None, hpa: bool = False) -> World:
