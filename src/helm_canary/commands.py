@@ -379,7 +379,7 @@ def _plan_without_cluster(options: Options, edge: Edge) -> Answer:
     helm.check_version()
     target = render_fitting(helm.template, options.tag, namespace, all_moments=True)
     before = render_fitting(helm.template, options.from_tag, namespace, all_moments=False)
-    count = before.replica_count
+    count = max(before.replica_count, 1)
     observed = Observed(
         installed=True,
         revision=1,

@@ -31,7 +31,7 @@ from helm_canary.parts import Renderings
 
 @dataclass(frozen=True, kw_only=True)
 class Rendered:
-    """What chart and values render for a tag now."""
+    """What chart and values render for a tag now. `replica_count` is 0 where the chart leaves production's replicas out."""
 
     objects: tuple[Object, ...] = field(repr=False)
     hooks: tuple[Object, ...] = field(default=(), repr=False)
@@ -91,7 +91,7 @@ def read_rendered(manifest: str, tag: str, namespace: str, others: Mapping[Momen
         hooks=tuple(filter(is_hook, every)),
         shape=shape,
         version=version_of(templates[Track.PRODUCTION], templates[Track.CANARY], tag),
-        replica_count=int(production["spec"].get("replicas", 1)),
+        replica_count=int(production["spec"].get("replicas", 0)),
     )
 
 

@@ -76,7 +76,7 @@ spec:
       applyConfiguration:
         expression: >-
           Object{spec: Object.spec{template: Object.spec.template{metadata: Object.spec.template.metadata{
-          labels: Object.spec.template.metadata.labels{policed: "yes"}}}}}
+          labels: {"policed": "yes"}}}}}
 ---
 apiVersion: admissionregistration.k8s.io/v1
 kind: MutatingAdmissionPolicyBinding
@@ -122,7 +122,8 @@ def settled(service: Service) -> None:
     """A new policy is known to the API server a moment after it was made."""
     for _ in range(60):
         text = service.kubectl(
-            *("label", "deployment", RELEASE, "probe=1", "--overwrite", "--dry-run=server", "--output", "json")
+            *("patch", "deployment", RELEASE, "--dry-run=server", "--output", "json"),
+            *("--patch", '{"metadata": {"labels": {"probe": "1"}}}'),
         )
         if "policed" in text:
             return
@@ -155,7 +156,7 @@ def test_a_hook_that_still_runs_is_waited_for(fresh: Service, tmp_path: Path) ->
     slow = ("templates/migrate.yaml", "", job("pre-upgrade", f"{QUICK}:84", "job", "25"))
     service = fresh.having(chart=copy_chart(tmp_path, slow))
 
-    first = service.stage(2, "84", "--timeout", "6s").expect(4, "failed")
+    first = service.having(options=("--timeout", "6s")).stage(2, "84").expect(4, "failed")
 
     assert first.answer["error"]["code"] == "hook-failed", first.text
     assert "does not start another" in first.answer["error"]["do-next"]

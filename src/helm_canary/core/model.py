@@ -303,7 +303,10 @@ class Observed:
 
 @dataclass(frozen=True, kw_only=True)
 class WantedStage:
-    """`stage N --tag T`: N, the version that chart and values render for T now, and what else was asked."""
+    """`stage N --tag T`: N, the version that chart and values render for T now, and what else was asked.
+
+    `replica_count` 0: the chart leaves production's replicas to others.
+    """
 
     number: int
     version: Version

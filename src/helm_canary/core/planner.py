@@ -334,7 +334,7 @@ def _plan_first(observed: Observed, wanted: WantedStage, stage: Stage) -> Plan |
         reached="steady",
         toward="steady",
         weights=wanted.weights,
-        replicas=wanted.replica_count,
+        replicas=max(wanted.replica_count, 1),
         by=wanted.by,
         since=wanted.by.at,
     )
@@ -766,10 +766,10 @@ def _plan_new_release(observed: Observed, wanted: WantedStage) -> Plan | Refusal
 
 def _replicas_at_start(observed: Observed, wanted: WantedStage) -> int:
     """R: a count that Helm itself wrote gives way to `replicaCount`; one set by an HPA or a person never shrinks."""
-    live, count = observed.production.replicas, max(wanted.replica_count, 1)
-    if not observed.hpa and live == observed.written_replicas:
+    live, count = observed.production.replicas, wanted.replica_count
+    if count and not observed.hpa and live == observed.written_replicas:
         return count
-    return max(live, count)
+    return max(live, count, 1)
 
 
 # --- what other hands changed ---------------------------------------------------------------------
