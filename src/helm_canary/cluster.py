@@ -138,6 +138,19 @@ class Cluster:
         command = self.connection.kubectl("scale", f"deployment/{deployment}", f"--replicas={replicas}")
         self.processes.run(command, shown=True)
 
+    def delete(self, objects: Sequence[Mapping[str, Any]]) -> None:
+        """Delete these objects where they are there; their dependents go afterwards."""
+        for namespace in dict.fromkeys(_namespace(thing) for thing in objects):
+            these = [
+                {key: thing[key] for key in ("apiVersion", "kind", "metadata")}
+                for thing in objects
+                if _namespace(thing) == namespace
+            ]
+            text = json.dumps({"apiVersion": "v1", "kind": "List", "items": these})
+            arguments = ("delete", "--ignore-not-found", "--wait=false", "--filename", "-")
+            command = self.connection.kubectl(*arguments, namespace=namespace or None)
+            self.processes.run(command, stdin=text, shown=True)
+
     def hold_replicas(self, deployment: str, replicas: int) -> None:
         """Own the replicas beside Helm, so that they stay when Helm's chart does not render them any more."""
         thing = {

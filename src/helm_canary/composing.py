@@ -306,6 +306,14 @@ def writing_of(step: Upgrade, sources: Sources, rendered: Sequence[Object], loos
     return Writing(objects=compose(step, sources), expected=expected)
 
 
+def left_behind(step: Upgrade, sources: Sources, *, applied: bool) -> tuple[Object, ...]:
+    """What a step removes and Helm would forget: it deletes what its last whole revision has, not what a failed one made."""
+    if applied:
+        return ()
+    found = by_name(sources.written, sources.namespace)
+    return tuple(found[name] for name in step.shared.remove if name in found and not is_kept(found[name]))
+
+
 def takes_from_chart(step: Upgrade) -> bool:
     """Whether a step writes anything that the chart renders now, so that it must be rendered with the step's values."""
     if step.change is Change.INSTALL or step.shared.create or step.shared.change:

@@ -381,6 +381,9 @@ class Execution:
         except ToolError as error:
             raise hooks.explained(error, step, chart, installs=first) from error
         self._scale(scales.after)
+        forgotten = self.reading.left_behind(step, self.reading.facts.stored)
+        if forgotten:
+            self.cluster.delete(forgotten)
 
     def _scale(self, wanted: Sequence[Scaling]) -> None:
         for one in wanted:

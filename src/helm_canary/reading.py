@@ -16,6 +16,7 @@ from helm_canary.composing import (
     Sources,
     Writing,
     compose,
+    left_behind,
     named,
     needed_early,
     remember,
@@ -417,6 +418,11 @@ class Reading:
             return made
         hooks = (thing for text in stored.newest.hooks for thing in parse_objects(text))
         return replace(made, stored=tuple(hooks))
+
+    def left_behind(self, step: Upgrade, stored: Stored) -> tuple[Object, ...]:
+        """What Helm would forget to delete in this step."""
+        applied = stored.newest is None or stored.newest.applied
+        return left_behind(step, self.sources(stored), applied=applied)
 
     def objects_of(self, writing: Writing) -> tuple[Object, ...]:
         """What is written; of an installation, what the chart renders."""

@@ -15,6 +15,7 @@ from helm_canary.composing import (
     Sources,
     by_name,
     compose,
+    left_behind,
     needed_early,
     packed,
     remember,
@@ -307,3 +308,13 @@ def test_replicas_that_helm_lets_go_of_are_held() -> None:
     found = scalings(scale, compose(scale, BARE), live(3, MANAGER), SHAPE)
 
     assert found.before[0] == Scaling(deployment=PRODUCTION_NAME, replicas=3, hold=True)
+
+
+def test_what_a_failed_revision_made_is_deleted_beside_helm() -> None:
+    """Helm deletes what its last whole revision has: an object that only a failed one made would stay for ever."""
+    sources = replace(SOURCES, written=(*WRITTEN, config("new")))
+    back = step(Change.SCALE, Track.CANARY, shared=Shared(remove=("ConfigMap/new", "ConfigMap/never")))
+
+    assert left_behind(back, sources, applied=False) == (config("new"),)
+    assert left_behind(back, sources, applied=True) == ()
+    assert left_behind(step(Change.WEIGHT), sources, applied=False) == ()
