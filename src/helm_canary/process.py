@@ -432,6 +432,11 @@ CAUSES: tuple[tuple[str, str, str], ...] = (
         "Correct the one that the message below names: --context, --kubeconfig, --chart or --values.",
     ),
     (
+        "duplicate entries for key",
+        "A list of the chart holds one item twice, such as two variables of one name, which no server-side apply takes.",
+        "Take one of the two out of the chart; of two variables the later one holds.",
+    ),
+    (
         "exceeded quota",
         "The namespace's quota leaves no room for this.",
         "Raise the ResourceQuota, or lower replicas or requests.",

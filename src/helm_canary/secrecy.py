@@ -107,7 +107,11 @@ def _leaves(value: Any) -> Iterator[str]:
 def _names_of(thing: Mapping[str, Any]) -> Iterator[str]:
     metadata = thing.get("metadata") or {}
     yield from (str(metadata.get(key) or "") for key in ("name", "namespace"))
-    template = (thing.get("spec") or {}).get("template") if isinstance(thing.get("spec"), Mapping) else None
+    spec = thing.get("spec")
+    if not isinstance(spec, Mapping):
+        return
+    yield from (host for host in _leaves([spec.get("hosts"), spec.get("host")]))
+    template = spec.get("template")
     pod = template.get("spec") if isinstance(template, Mapping) else None
     for container in (pod.get("containers") or []) if isinstance(pod, Mapping) else []:
         yield str(container.get("image", ""))

@@ -62,6 +62,9 @@ NONE: dict[str, list[dict[str, Any]]] = {
     "no values": [secret(), secret(data=None), secret(data={"a": ""}), secret(metadata=None)],
     "a truth": [secret(stringData={"a": True})],
     "the name of an object": [POD, secret(stringData={"host": "shop-backend"})],
+    "a host": [
+        {"kind": "VirtualService", "spec": {"hosts": ["shop.example.com"]}}, secret(stringData={"url": "shop.example.com"}),
+    ],
     "a tag": [POD, secret(stringData={"version": "83"})],
     "what is given": [secret(stringData={"release": "the-release"})],
     "a release of Helm's": [secret(type="helm.sh/release.v1", data={"release": encoded(PASSWORD)})],
@@ -88,6 +91,9 @@ def test_a_secret_is_hidden_also_where_it_is_cut() -> None:
     for text in (PASSWORD, encoded(PASSWORD), *parts):
         assert masks.hide(f'"{text}..."') == '"***..."', text
     assert masks.hide("a-password-of-another") == "a-password-of-another"
+    masks.add("https://ci.example.com/shop.git")
+    assert masks.hide("see https://ci.example.com/runs/1") == "see https://ci.example.com/runs/1"
+    assert masks.hide("see https://ci.example.com/sh... and https://ci.example.com/") == "see ***... and ***"
 
 
 def test_a_short_secret_is_hidden_in_what_others_write() -> None:

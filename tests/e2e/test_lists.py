@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from helm_canary.fields import SETS, keys_of
+from tests.cluster import Cluster
 
 from .service import Service, copy_chart
 from .states import Release
@@ -55,3 +61,39 @@ def test_two_mounts_of_one_volume(fresh: Service, tmp_path: Path, last: int) -> 
     service.rollback().expect(0, "done")
     service.check(RELEASE.rolled_back)
     assert service.template("production") == before
+
+
+GROUPS = (
+    "api/v1", "apis/apps/v1", "apis/batch/v1", "apis/autoscaling/v2", "apis/policy/v1", "apis/networking.k8s.io/v1",
+    "apis/networking.istio.io/v1", "apis/security.istio.io/v1",
+)  # fmt: skip
+
+
+def lists(schema: Any, name: str = "") -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """(field, type, keys) of every list in a schema that says how it is merged."""
+    if isinstance(schema, list):
+        for below in schema:
+            yield from lists(below, name)
+    elif isinstance(schema, dict):
+        if isinstance(schema.get("x-kubernetes-list-type"), str):
+            yield name, schema["x-kubernetes-list-type"], tuple(schema.get("x-kubernetes-list-map-keys") or ())
+        for key, below in schema.items():
+            if key == "properties":
+                for field, of in below.items():
+                    yield from lists(of, field)
+            elif key != "status":
+                yield from lists(below, name)
+
+
+def test_lists_have_the_keys_of_the_api_server(cluster: Cluster) -> None:
+    """Every list that a chart's objects have is told apart by the keys that the API server and Istio's CRDs merge it by."""
+    seen = set()
+    for group in GROUPS:
+        found = json.loads(cluster.kubectl("get", "--raw", f"/openapi/v3/{group}"))["components"]["schemas"]
+        seen |= {one for kind, schema in found.items() if not kind.endswith("Status") for one in lists(schema)}
+    ours = {(name, keys_of(name, [dict.fromkeys(keys, "x")]), keys) for name, kind, keys in seen if kind == "map"}
+    assert len(ours) > 15
+    # What only the API server writes, and conditions, which stand in a status.
+    written = {"conditions", "addresses", "podIPs", "resources"}
+    assert {(name, keys) for name, found, keys in ours if set(found) != set(keys) and name not in written} == set()
+    assert {name for name, kind, _ in seen if kind == "set"} - set(SETS) <= {"podCIDRs", "values"}

@@ -23,6 +23,7 @@ SHORTEST = 8
 # Texts are cut to be shown; so much of a secret's beginning is a part of it.
 BEGINNING = 16
 INSTEAD = "***"
+CUT = "..."
 
 
 @lru_cache(maxsize=1)
@@ -124,12 +125,13 @@ def _without(text: str, secrets: Iterable[str]) -> str:
 
 
 def _without_beginning(text: str, secret: str) -> str:
-    """Without the beginning of a secret, as far as it goes wherever it stands."""
+    """Without the beginning of a secret, wherever one was cut; what only begins alike goes on as another word."""
     at = text.find(secret[:BEGINNING])
     while at >= 0:
         end = at + BEGINNING
         while end < len(text) and end - at < len(secret) and text[end] == secret[end - at]:
             end += 1
-        text = text[:at] + INSTEAD + text[end:]
-        at = text.find(secret[:BEGINNING], at + len(INSTEAD))
+        if text.startswith(CUT, end) or not re.match(r"[\w/+=.-]", text[end:]):
+            text, end = text[:at] + INSTEAD + text[end:], at + len(INSTEAD)
+        at = text.find(secret[:BEGINNING], end)
     return text
