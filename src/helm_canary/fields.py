@@ -22,6 +22,7 @@ LISTS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "volumeMounts": (("mountPath",),),
     "volumeDevices": (("devicePath",),),
     "hostAliases": (("ip",),),
+    "ownerReferences": (("uid",),),
     "topologySpreadConstraints": (("topologyKey", "whenUnsatisfiable"),),
 }
 BY_NAME = (

@@ -94,6 +94,6 @@ def test_lists_have_the_keys_of_the_api_server(cluster: Cluster) -> None:
     ours = {(name, keys_of(name, [dict.fromkeys(keys, "x")]), keys) for name, kind, keys in seen if kind == "map"}
     assert len(ours) > 15
     # What only the API server writes, and conditions, which stand in a status.
-    written = {"conditions", "addresses", "podIPs", "resources"}
+    written = {"conditions", "healthConditions", "addresses", "podIPs", "resources"}
     assert {(name, keys) for name, found, keys in ours if set(found) != set(keys) and name not in written} == set()
     assert {name for name, kind, _ in seen if kind == "set"} - set(SETS) <= {"podCIDRs", "values"}
