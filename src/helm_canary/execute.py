@@ -55,7 +55,6 @@ from helm_canary.outcome import Outcome, describe_traffic, is_healthy, traffic_o
 from helm_canary.ports import Clock, ClusterPort, HelmPort, Reporter
 from helm_canary.reading import Facts, Reading, installs
 from helm_canary.rendering import Rendered, check_same_pods
-from helm_canary.rights import Right, advice, needed
 from helm_canary.serving import NotServedError
 from helm_canary.waits import WaitFailedError
 
@@ -232,7 +231,6 @@ class Execution:
         """Raises RefusedError where a right is missing that a write would need: found in the middle it would be too late."""
         if self.reading.rules is None:
             return
-        rules, self.reading.rules = self.reading.rules.result(), None
         written = parse_objects(facts.stored.newest.manifest) if facts.stored.newest else ()
         live, stored = set(map(reference, facts.live.items)), set(map(reference, written))
         rendered = set(map(reference, self.reading.objects))
@@ -245,10 +243,8 @@ class Execution:
         gone = [one for one in written if reference(one) not in rendered and not is_kept(one)]
         if stored:  # what a release makes a rollback takes away
             gone += [one for one in self.reading.objects if reference(one) not in stored]
-        wanted = needed(self.options.release, self.options.namespace, self.reading.objects, new, gone)
-        missing = self.cluster.missing(wanted, rules)
-        if missing:
-            raise _may_not(missing)
+        self.reading.check_rights(self.reading.objects, new, gone)
+        self.reading.rules = None
 
     def _why(self, error: CanaryError) -> CanaryError:
         """The cause of an error: where the Lease was lost, whatever ran was ended for that, and says nothing of it."""
@@ -580,14 +576,6 @@ def begins_release(made: Plan, wanted: Wanted, observed: Observed) -> bool:
         return False
     record = observed.record
     return record is None or record.new != wanted.version or record.reached == "steady"
-
-
-def _may_not(missing: Sequence[Right]) -> RefusedError:
-    return RefusedError(
-        f"The account is not allowed to {', '.join(dict.fromkeys(map(str, missing)))}.",
-        "Helm or this command needs it for the release, and would stop in the middle without it.",
-        advice(missing),
-    )
 
 
 def _never_still() -> RefusedError:

@@ -75,6 +75,7 @@ from helm_canary.ports import (
 from helm_canary.record import release_values, to_text
 from helm_canary.rendering import Rendered, check_another_image, render_fitting, unsteady
 from helm_canary.revisions import INSTALLS, changed, changes_after_installation, changes_with_each_revision
+from helm_canary.rights import Right, advice, needed
 from helm_canary.routing import follow_roots, full_name
 from helm_canary.serving import Serving
 from helm_canary.waits import Waits, proof_where_all_agree
@@ -139,6 +140,8 @@ class Reading:
                 job.result()
             target = rendered.result()
             if installs(facts_read[0]):
+                # Before helm looks for each object: it would name the first right that is missing, and no other.
+                self.check_rights(target.objects, () if facts_read[0].newest else target.objects, ())
                 target = self._for_installation(target)
             if first:
                 self._check_every_revision(target, installs=installs(facts_read[0]))
@@ -193,6 +196,15 @@ class Reading:
             return self.helm.rendered(arguments, NO_RECORD, installs=installs)
 
         return render_fitting(render, tag, self.options.namespace, all_moments=all_moments)
+
+    def check_rights(self, objects: Sequence[Object], new: Sequence[Object], gone: Sequence[Object]) -> None:
+        """Raises RefusedError where the account lacks a right to write these; `new` and `gone`: see `needed`."""
+        if self.rules is None:
+            return
+        wanted = needed(self.options.release, self.options.namespace, objects, new, gone)
+        missing = self.cluster.missing(wanted, self.rules.result())
+        if missing:
+            raise not_allowed(missing)
 
     def _for_installation(self, upgraded: Rendered) -> Rendered:
         """What an installation renders. Raises RefusedError where the first upgrade would have other pods."""
@@ -489,3 +501,11 @@ class _WatchfulClock:
 def installs(stored: Stored) -> bool:
     """Whether Helm's next upgrade is an installation."""
     return stored.newest is None or stored.newest.uninstalled
+
+
+def not_allowed(missing: Sequence[Right]) -> RefusedError:
+    return RefusedError(
+        f"The account is not allowed to {', '.join(dict.fromkeys(map(str, missing)))}.",
+        "Helm or this command needs it for the release, and would stop in the middle without it.",
+        advice(missing),
+    )
