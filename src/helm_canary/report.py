@@ -43,7 +43,8 @@ def step_line(step: Step) -> str:
         case Upgrade():
             return f"helm upgrade: {step.why} ({_upgrade_facts(step)})"
         case WaitReady(enough=None):
-            return f"wait: {step.track.value} Ready, {step.replicas} pods at {step.version.tag}"
+            beside = f", and {', '.join(step.beside)}" if step.beside else ""
+            return f"wait: {step.track.value} Ready, {step.replicas} pods at {step.version.tag}{beside}"
         case WaitReady():
             return f"wait: {step.track.value} has {step.enough} Ready pod at {step.version.tag}"
         case Prove():

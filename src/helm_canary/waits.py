@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from helm_canary import diagnose
+from helm_canary.beside import lacking, pods_beside
 from helm_canary.cluster import Live
 from helm_canary.core.model import Drain, Prove, Split, Track, TrackState, Version, WaitReady, Watch
 from helm_canary.errors import CanaryError, ToolError
@@ -68,7 +69,7 @@ class Waits:
         while True:
             live = live or self.cluster.read()
             state, waited = self._state(live, step.track), self.clock.now() - began
-            missing, sign = self._missing(step, state), None
+            missing, sign = self._missing(step, state) or lacking(live, step.beside), None
             if not missing:
                 return at_once
             if state.ready < state.replicas:
@@ -122,6 +123,13 @@ class Waits:
     ) -> WaitFailedError:
         """`certainly`: what does not pass by itself; empty where the time ran out."""
         means = f"Waiting does not help: {certainly}." if certainly else ""
+        late = lacking(live, step.beside)
+        if late and state.ready >= state.replicas:
+            return WaitFailedError(
+                f"{late} after {waited:.0f} s.",
+                "It moves with production and does not start, or its readiness probe never succeeds.",
+                "Look at its pods with `kubectl describe`, correct the cause, then run the same command again.",
+            )
         return WaitFailedError(
             f"{step.track.value.capitalize()} is not Ready at {step.version.tag} after {waited:.0f} s: "
             f"{state.ready} of {state.replicas} pods.",
@@ -262,9 +270,9 @@ class Waits:
         began = self.clock.now()
         what = f"{step.track.value}, which has all traffic now"
         live = self.cluster.read()
-        before = diagnose.restarts(self._pods(live, step.track))
+        before = diagnose.restarts(self._watched(live, step))
         while True:
-            now = diagnose.restarts(self._pods(live, step.track))
+            now = diagnose.restarts(self._watched(live, step))
             again = [name for name, count in now.items() if count > before.get(name, 0)]
             state, waited = self._state(live, step.track), self.clock.now() - began
             if again:
@@ -274,10 +282,15 @@ class Waits:
                 least = min(step.replicas, state.replicas)
                 if state.ready < max(least, 1):
                     raise self._watch_failed(live, step, f"{state.ready} of {step.replicas} pods are Ready")
+                if missing := lacking(live, step.beside):
+                    raise self._watch_failed(live, step, missing)
                 return
             self.report.waiting(what, f"{state.ready} of {state.replicas} pods Ready, none restarted", waited)
             self.clock.sleep(SLOW_POLL_S)
             live = self.cluster.read()
+
+    def _watched(self, live: Live, step: Watch) -> list[Mapping[str, Any]]:
+        return [*self._pods(live, step.track), *pods_beside(live, step.beside)]
 
     def _pods(self, live: Live, track: Track) -> list[Mapping[str, Any]]:
         selector = ((live.find("Service", self.shape.service) or {}).get("spec") or {}).get("selector") or {}
