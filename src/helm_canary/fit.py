@@ -256,6 +256,11 @@ def _rule(case: _Case) -> Iterator[Misfit]:
         text = "no DestinationRule has the subsets `production` and `canary`"
         yield case.new(text, "destinationrule.yaml", remedies.rule(host, parts))
         return
+    for moment, when in MOMENTS.items():
+        other = case.found.find(moment, reference(rule)) if moment in case.found.at else None
+        if other is not None and subsets_of(rule) and not subsets_of(other):
+            text = f"it does not have both subsets {when}"
+            yield case.misfit(text, remedies.SET, rule, remedies.subsets(rule, parts))
     if subsets_of(rule) != parts.labels:
         there = "; ".join(f"{track.value}: {_shown(own)}" for track, own in subsets_of(rule).items())
         text = "its subsets `production` and `canary` do not tell the two Deployments apart" + (
@@ -286,10 +291,13 @@ def _route(case: _Case) -> Iterator[Misfit]:
 
 
 def _wrong_weights(case: _Case, route: Object) -> Iterator[str]:
-    if not weighs_both(route, case.host, case.namespace):
-        yield "it does not send to both subsets"
     for moment, (probe, _) in case.found.at.items():
         thing = case.found.find(moment, reference(route))
+        if thing is not None and not weighs_both(thing, case.host, case.namespace):
+            when = f" {MOMENTS[moment]}" if moment in MOMENTS else ""
+            yield f"it does not send to both subsets{when}"
+            if not when:
+                return
         for http in (thing or {}).get("spec", {}).get("http") or []:
             if sends_to(http, case.host, case.namespace):
                 asked = {track.value: probe.split.of(track) for track in Track}

@@ -400,9 +400,11 @@ def tool_error(arguments: Sequence[str], done: Completed) -> ToolError:
 
 
 _TEMPLATE = (
-    # `fail` and `required`; what a template cannot do, the innermost last; YAML that cannot be read.
-    re.compile(r"execution error at \(([^()\s]+:\d+:\d+)\)"),
-    re.compile(r"template: ([^:\s]+:\d+(?::\d+)?)"),
+    re.compile(r"execution error at \(([^()\s]+:\d+:\d+)\)"),  # `fail` and `required`
+    re.compile(
+        r"^(?:Error: )?([^:\s]+:\d+:\d+)\n +executing ", re.MULTILINE
+    ),  # what a template cannot do, the innermost last
+    re.compile(r"parse error at \(([^()\s]+)\)"),
     re.compile(r"YAML parse error on ([^:\s]+)"),
 )
 

@@ -24,7 +24,7 @@ from helm_canary.errors import (
     is_away,
     is_unauthorized,
 )
-from helm_canary.process import Completed, Connection, Processes, shown_command, tool_error
+from helm_canary.process import Completed, Connection, Processes, shown_command, template_place, tool_error
 
 ENVIRONMENT = {"PATH": os.environ["PATH"], "SEEN": "yes"}
 PYTHON = sys.executable
@@ -490,3 +490,23 @@ def test_an_api_server_that_has_just_started_is_waited_for(tmp_path: Path) -> No
     assert patient.run(["kubectl", "get", "routes"]).stdout == "answer 3\n"
     with pytest.raises(ToolError, match="failed with exit code 1"):
         patient.run(["kubectl", "get", "never"])
+
+
+# What Helm 4.3 says of a template -> where.
+PLACES = [
+    ("Error: execution error at (shop/templates/x.yaml:12:3): give x\n\nUse --debug flag", "shop/templates/x.yaml:12:3"),
+    (('Error: shop/templates/x.yaml:1:6\n  executing "shop/templates/x.yaml" at <include "h" .>:\n    error calling include:\n'
+     'shop/templates/_h.tpl:1:27\n  executing "h" at <.Values.no.such>:\n    nil pointer evaluating interface {}.such'),
+     "shop/templates/_h.tpl:1:27"),
+    ("Error: parse error at (shop/templates/x.yaml:1): missing value for if", "shop/templates/x.yaml:1"),
+    ("Error: YAML parse error on shop/templates/x.yaml: error converting YAML to JSON: yaml: line 1", "shop/templates/x.yaml"),
+    ("Error: chart not found", ""), ("Error: Kubernetes cluster unreachable: https://h:6443", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("stderr", "place"), PLACES)
+def test_a_template_is_named_with_its_line(stderr: str, place: str) -> None:
+    """Where Helm gives it; of several the innermost."""
+    assert template_place(stderr) == place
+    happened = tool_error(["helm", "template"], Completed(code=1, stdout="", stderr=stderr)).happened
+    assert happened.endswith(f" at {place}." if place else "with exit code 1.")

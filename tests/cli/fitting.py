@@ -212,7 +212,7 @@ def _put(lines: list[str], here: range, indent: int, nodes: Sequence[Node]) -> i
         if block is None:
             lines[now.start : now.start] = node.lines(indent)
         elif node.whole or not node.below:
-            lines[block.start : block.stop] = node.lines(indent)
+            lines[block.start : _closed(lines, block)] = node.lines(indent)
         elif node.below[0].startswith("- "):
             _put_item(lines, block, node)
         else:
@@ -220,6 +220,17 @@ def _put(lines: list[str], here: range, indent: int, nodes: Sequence[Node]) -> i
             deeper = [_indent(lines[index]) for index in inside if lines[index].strip()]
             _put(lines, inside, deeper[0] if deeper else indent + 2, _nodes(node.below))
     return len(lines) - before
+
+
+def _closed(lines: Sequence[str], block: range) -> int:
+    """The end of a block with the `end` of each condition that begins in it."""
+    text, stop = [lines[index] for index in block], block.stop
+    opened = sum(len(re.findall(r"\{\{-? *(?:if|with|range)\b", line)) for line in text)
+    opened -= sum(len(re.findall(r"\{\{-? *end\b", line)) for line in text)
+    while opened > 0 and _is_inert(lines[stop]):
+        opened -= "end" in lines[stop]
+        stop += 1
+    return stop
 
 
 def _put_item(lines: list[str], block: range, node: Node) -> None:
