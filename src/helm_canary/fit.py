@@ -78,7 +78,8 @@ def check_fit(found: Renderings) -> None:
     misfits = list(judge(found))
     if not misfits:
         return
-    said = misfits[0].what if len(misfits) == 1 else f"{len(misfits)} changes are needed"
+    places = [misfit for misfit in misfits if misfit.do != remedies.VALUES]
+    said = f"{places[0].where}: {places[0].what}" if len(places) == 1 else f"{len(places)} changes are needed"
     raise RefusedError(
         f"The chart does not fit: {said}.",
         MEANS,
