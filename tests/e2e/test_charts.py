@@ -46,6 +46,7 @@ def test_pods_that_change_with_each_revision_are_refused_at_stage_1(fresh: Servi
     assert fresh.tracks() == (WALK.at(1).production, WALK.at(1).canary)
 
 
+@pytest.mark.matrix
 def test_what_only_helm_knows_is_never_written(fresh: Service, tmp_path: Path) -> None:
     """A revision that no search of the templates finds: Helm's rendering is not what was checked, and it stores nothing."""
     hidden = ("templates/_pod.tpl", LABELS, LABELS + '\n    revision: {{ get .root.Release "Revision" | quote }}')
@@ -150,6 +151,7 @@ def uids(service: Service) -> dict[str, str]:
     return {item["metadata"]["name"]: item["metadata"]["uid"] for item in service.read("jobs")}
 
 
+@pytest.mark.matrix
 def test_a_hook_that_still_runs_is_waited_for(fresh: Service, tmp_path: Path) -> None:
     """--timeout ends the wait and not the Job; the same command again waits for that Job and does not start another."""
     fresh.install("83")
@@ -186,6 +188,7 @@ def test_a_hook_that_fails_shows_its_log(fresh: Service, tmp_path: Path) -> None
     fresh.check(WALK.at(2))
 
 
+@pytest.mark.matrix
 def test_a_check_after_the_upgrade_runs_when_the_canary_is_ready(fresh: Service, tmp_path: Path) -> None:
     """A post-upgrade hook starts after the canary's pods are Ready; one that fails leaves stage 3 refused until it ran."""
     fresh.install("83")
@@ -218,6 +221,7 @@ COMMENT = (
 )
 
 
+@pytest.mark.matrix
 def test_replicas_that_the_chart_leaves_out_are_never_made_one(lab: Lab, tmp_path: Path) -> None:
     """The program scales, Helm owns nothing of it; under load nothing is lost, and a plain upgrade later keeps the number."""
     chart = copy_chart(tmp_path, ("templates/deployment.yaml", COMMENT + REPLICAS, ""), NO_PINS)
@@ -245,6 +249,7 @@ def test_replicas_that_the_chart_leaves_out_are_never_made_one(lab: Lab, tmp_pat
     lab.delete(service.namespace)
 
 
+@pytest.mark.matrix
 def test_replicas_that_a_newer_chart_leaves_out_stay_as_they_are(steady: Service, tmp_path: Path) -> None:
     """Helm owned them until now; when it lets go of them they would fall back to 1."""
     chart = copy_chart(tmp_path, ("templates/deployment.yaml", COMMENT + REPLICAS, ""))
@@ -256,6 +261,7 @@ def test_replicas_that_a_newer_chart_leaves_out_stay_as_they_are(steady: Service
     assert [track.replicas for track in service.tracks()] == [2, 0]
 
 
+@pytest.mark.matrix
 def test_what_the_api_server_would_refuse_later_is_said_at_stage_2(steady: Service, tmp_path: Path) -> None:
     """A selector cannot change: known at stage 2, not at promote, and nothing was written."""
     selector = '      {{- include "productpage.trackLabels" $context | nindent 6 }}\n'
@@ -270,6 +276,7 @@ def test_what_the_api_server_would_refuse_later_is_said_at_stage_2(steady: Servi
     steady.stage(2, "84").expect(0, "done")
 
 
+@pytest.mark.matrix
 def test_an_object_of_somebody_else_is_not_taken_over(steady: Service, tmp_path: Path) -> None:
     """The chart makes a ConfigMap of a name that exists: said at stage 2; with another name the release goes on."""
     steady.kubectl("create", "configmap", "theirs", "--from-literal=a=b")
@@ -287,6 +294,7 @@ def test_an_object_of_somebody_else_is_not_taken_over(steady: Service, tmp_path:
     assert json.loads(steady.kubectl("get", "configmap", "theirs", "--output", "json"))["data"] == {"a": "b"}
 
 
+@pytest.mark.matrix
 def test_a_rollback_needs_neither_chart_nor_subcharts(fresh: Service, tmp_path: Path) -> None:
     """Helm stores no subcharts; what it wrote is all that a rollback needs, from a machine that has nothing of the chart."""
     chart = copy_chart(

@@ -136,6 +136,7 @@ data: {tls.crt: {{ $made.Cert | b64enc }}, tls.key: {{ $made.Key | b64enc }}}
 NUMBER = f"apiVersion: v1\nkind: Secret\nmetadata: {{name: number}}\nstringData: {{pin: {SHORT_NUMBER}}}\n"
 
 
+@pytest.mark.matrix
 def test_no_value_of_a_secret_is_in_a_failure(lab: Lab, tmp_path: Path) -> None:
     """A key that is another one each time, refused before anything is installed; a number that the API server quotes."""
     left = tmp_path / "left"

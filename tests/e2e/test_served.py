@@ -60,6 +60,7 @@ def test_mutual_tls_without_sidecars_is_not_called_done(fresh: Service) -> None:
     assert fresh.stage(1, "83").expect(0).answer["changed"] is False
 
 
+@pytest.mark.matrix
 def test_a_gateway_without_the_host_is_not_called_done(fresh: Service) -> None:
     """A Gateway that has other hosts, beside the mesh: 404. Both are named; corrected, stage 1 arrives."""
     gateways = {"enabled": False, "names": ["shared"], "mesh": True}
@@ -84,6 +85,7 @@ def test_a_gateway_without_the_host_is_not_called_done(fresh: Service) -> None:
     served(service)
 
 
+@pytest.mark.matrix
 def test_a_port_that_nothing_listens_at_is_not_called_done(fresh: Service) -> None:
     """Production is Ready by another port than the Service's; corrected, with other pods, stage 1 arrives."""
     check_not_served(fresh.having(values={"pod": ELSEWHERE}).stage(1, "83"), "port 9080 of production's pods")
@@ -93,6 +95,7 @@ def test_a_port_that_nothing_listens_at_is_not_called_done(fresh: Service) -> No
     served(fresh)
 
 
+@pytest.mark.matrix
 def test_what_the_app_itself_answers_is_a_note(fresh: Service) -> None:
     """An app that answers 503 is installed, and released, and it is said; how it answers is its own affair."""
     fresh.cluster.image(f"{QUICK}:errs", START_DELAY_MS="300", ERROR_PERCENT="100")
@@ -115,6 +118,7 @@ def test_a_version_that_does_not_answer_gets_no_weight(steady: Service, ledger: 
     steady.check(RELEASE.at(2))
 
 
+@pytest.mark.matrix
 def test_a_version_that_only_gateways_reach_is_released_without_a_request(steady: Service, ledger: Ledger) -> None:
     """The message says how: with `--path none` the same stage arrives, and no request is lost."""
     service = steady.having(values={"pod": AT_THE_POD_ADDRESS})
@@ -126,6 +130,7 @@ def test_a_version_that_only_gateways_reach_is_released_without_a_request(steady
     service.check(RELEASE.at(2))
 
 
+@pytest.mark.matrix
 def test_where_no_version_answers_this_way_the_stage_goes_on(lab: Lab) -> None:
     """What neither version answers says nothing of the new one: a note, and the weight moves."""
     service = lab.service(values={"pod": AT_THE_POD_ADDRESS})

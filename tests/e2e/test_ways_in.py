@@ -66,6 +66,7 @@ def walk_half(lab: Lab, ledger: Ledger, folder: Path, ports: dict[str, str], nam
     lab.delete(service.namespace)
 
 
+@pytest.mark.matrix
 def test_a_port_that_istio_sniffs_holds_the_weights(lab: Lab, ledger: Ledger, tmp_path: Path) -> None:
     """`web`, `kubernetes.io/ws` and a second port: accepted, half of the answers from each version, none lost."""
     side_by_side(PORTS, lambda name: walk_half(lab, ledger, tmp_path, PORTS, name))
@@ -125,6 +126,7 @@ def rendered_elsewhere(folder: Path, where: str) -> Path:
     )
 
 
+@pytest.mark.matrix
 def test_a_gateway_of_another_namespace_is_the_services(lab: Lab, ledger: Ledger, tmp_path: Path) -> None:
     """There already, or rendered by the chart into that namespace: proven through stages 2 to 4 and back, none lost."""
 
@@ -143,6 +145,7 @@ def test_a_gateway_of_another_namespace_is_the_services(lab: Lab, ledger: Ledger
     side_by_side(("there already", "rendered by the chart"), walk)
 
 
+@pytest.mark.matrix
 def test_a_gateway_that_exists_nowhere_is_named_before_anything_is_written(fresh: Service) -> None:
     """No request would ever arrive: `plan` and `stage 1` say so, and nothing is installed. Created, stage 1 goes on."""
     service = fresh.having(values={"gateway": {"enabled": False, "names": ["shared", "edge/gone"]}})

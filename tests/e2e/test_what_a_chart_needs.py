@@ -44,6 +44,7 @@ def test_the_pages_chart_is_released(lab: Lab, tmp_path: Path) -> None:
     assert sum(move.lost for move in moves) == 0, table(moves)
 
 
+@pytest.mark.matrix
 def test_release_pods_keep_production_through_a_plain_upgrade(lab: Lab, tmp_path: Path) -> None:
     """With the page's snippet, a plain upgrade by a newer chart in mid-release leaves production's pods alone."""
     service = service_of(lab, page_chart_with_pods(), tmp_path / "old")
