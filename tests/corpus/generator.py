@@ -59,14 +59,14 @@ MISFITS: Mapping[str, Refused] = {
     "ownWeights": Refused(by="plan", says=("canaryDeployment.weight",)),
     "testersHeader": Refused(by="plan", says=("canary", "weights")),
     "statefulSet": Refused(by="plan", says=("Deployment", "production")),
-    "rollout": Refused(by="plan", says=("Deployment", "production")),
+    "rollout": Refused(by="plan", says=("Deployment", "production"), there=("Rollout",)),
     "revisionInPods": Refused(by="stage 1", says=("Revision",)),
     "randomInPods": Refused(by="stage 1", says=("Deployment/shop",)),
     "timeInPods": Refused(by="stage 1", says=("Deployment/shop",)),
     "randomSecretInPods": Refused(by="stage 1", says=("Secret/shop-login",)),
     "newCertificate": Refused(by="stage 1", says=("Secret/shop-tls",)),
     "ownRelease": Refused(by="stage 1", says=("Deployment/shop",)),
-    "onlyWithWeight": Refused(by="stage 1", says=("Deployment/shop-canary",)),
+    "onlyWithWeight": Refused(by="stage 1", says=("shop-canary",)),
     "plainJob": Refused(by="stage 2", says=("Job",)),
 }
 MISFIT_IN = 4

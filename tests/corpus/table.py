@@ -14,10 +14,11 @@ from .created import create
 
 @dataclass(frozen=True, kw_only=True)
 class Refused:
-    """Who refuses a chart first, and words of what is said."""
+    """Who refuses a chart first, and words of what is said; `there`: of what the cluster says before that."""
 
     by: str
     says: tuple[str, ...]
+    there: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,5 +61,6 @@ def entries() -> dict[str, Entry]:
 def _entry(name: str, told: Mapping[str, Any]) -> Entry:
     entry: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in told.items()}
     if "refused" in told:
-        entry["refused"] = Refused(by=told["refused"]["by"], says=tuple(told["refused"]["says"]))
+        said = told["refused"]
+        entry["refused"] = Refused(by=said["by"], says=tuple(said["says"]), there=tuple(said.get("there", ())))
     return Entry(name=name, **entry)
