@@ -66,7 +66,7 @@ MISFITS: Mapping[str, Refused] = {
     "randomSecretInPods": Refused(by="stage 1", says=("Secret/shop-login",)),
     "newCertificate": Refused(by="stage 1", says=("Secret/shop-tls",)),
     "ownRelease": Refused(by="stage 1", says=("Deployment/shop",)),
-    "onlyWithWeight": Refused(by="stage 1", says=("shop-canary",)),
+    "onlyWithWeight": Refused(by="plan", says=("shop-canary",)),
     "plainJob": Refused(by="stage 2", says=("Job",)),
 }
 MISFIT_IN = 4
