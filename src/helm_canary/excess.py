@@ -38,9 +38,9 @@ def _edited(
     own: Sequence[str],
     hands: Sequence[str],
 ) -> RefusedError:
-    ways = ["Undo that change and run the stage again"]
-    if _can_be_rolled_back(before):
-        ways.append("run `rollback`, which overwrites it")
+    ways = ["Undo that change and run the same command again"]
+    if back := _roll_back(before):
+        ways.append(f"{back}, which overwrites it")
     elif not own:
         ways.append(f"overwrite it in stage 2 with {_allowing(names)}")
     return RefusedError(
@@ -65,9 +65,8 @@ def _changed_by_the_server(step: Upgrade, found: Sequence[Difference], own: Sequ
 def _not_as_stored(
     step: Upgrade, found: Sequence[Difference], before: Record | None, names: Sequence[str]
 ) -> RefusedError:
-    way = (
-        "Run `rollback`, which overwrites it" if _can_be_rolled_back(before) else f"Run stage 2 with {_allowing(names)}"
-    )
+    back = _roll_back(before)
+    way = f"R{back[1:]}, which overwrites it" if back else f"Overwrite it in stage 2 with {_allowing(names)}"
     return RefusedError(
         f"The step `{step.why}` would also change {', '.join(names)}, which is not as Helm stored it.",
         "An admission policy, a webhook or another Helm changed it after this release was written.",
@@ -76,10 +75,12 @@ def _not_as_stored(
     )
 
 
-def _can_be_rolled_back(before: Record | None) -> bool:
-    """A release that is not under way, or has changed nothing yet, has nothing to roll back."""
-    return before is not None and before.under_way and before.reached != "steady" and before.previous is not None
+def _roll_back(before: Record | None) -> str:
+    """Nothing for a release that is not under way, or has changed nothing yet: there is nothing to roll back."""
+    if before is None or not before.under_way or before.reached == "steady" or before.previous is None:
+        return ""
+    return f"roll back to {before.previous.tag} with `rollback --of {before.new.id}`"
 
 
 def _allowing(names: Sequence[str]) -> str:
-    return " ".join(f"--allow {name}" for name in names)
+    return "`" + " ".join(f"--allow {name}" for name in names) + "`"

@@ -159,8 +159,8 @@ def owner_of(thing: Mapping[str, Any]) -> tuple[str, str]:
 def belongs_to_others(names: Sequence[str], release: str) -> RefusedError:
     return RefusedError(
         f"The chart makes {', '.join(names)}, which exists already and does not belong to the Helm release {release}.",
-        "Somebody else made it; Helm does not take it over.",
-        "Give the chart's object another name.",
+        "It was made outside of this release; Helm does not take it over.",
+        "Give the chart's object another name, then run the same command again.",
     )
 
 

@@ -93,7 +93,8 @@ def changes_with_each_revision(names: Sequence[str], lines: Sequence[Use]) -> Re
         f"{', '.join(names)} changes with each Helm revision: {where}.",
         "Each step of a release is a Helm revision, so `.Release.Revision` would replace pods in each step, also those that have "
         "all of the traffic.",
-        f"Take `.Release.Revision` out of {where}. Where it is there to restart pods, use a checksum of what they read.",
+        f"Take `.Release.Revision` out of {where}. Where it is there to restart pods, use a checksum of what "
+        "they read. Then run the same command again.",
     )
 
 
@@ -102,5 +103,5 @@ def changes_after_installation(names: Sequence[str], lines: Sequence[Use]) -> Re
     return RefusedError(
         f"{', '.join(names)} has other pods in an installation than in an upgrade: {where}.",
         "The first upgrade would replace the pods that the installation made.",
-        f"Let the pods not depend on it: {where}.",
+        f"Let the pods not depend on it, {where}; then run the same command again.",
     )

@@ -22,6 +22,7 @@ from helm_canary.options import Options
 from helm_canary.process import Processes
 from tests.azure.program import CLUSTER, IDS
 from tests.azure.servers import CANARY, SERVER_ID, TENANT, Azure
+from tests.cli.program import check_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,6 +88,27 @@ def test_a_file_of_somebody_else_is_not_overwritten(azure: Azure, runner: Runner
 
     path.unlink()
     assert [runner.run("credentials", *CLUSTER, "--write", str(path)).code for _ in range(2)] == [0, 0]
+
+
+def test_a_cluster_with_local_accounts_is_written_with_admin_alone(azure: Azure, runner: Runner) -> None:
+    """Credentials that give everything are written only where `--admin`, which the refusal names, accepts that."""
+    azure.kind, path = "certificate", runner.folder / "config"
+    ran = runner.run("credentials", *CLUSTER, "--write", str(path), "--output", "json")
+    check_refusal(ran, 3, "refused", "has local accounts", "--admin")
+    assert not path.exists()
+
+    assert runner.run("credentials", *CLUSTER, "--write", str(path), "--admin").code == 0
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_folder_that_is_not_there_is_said(runner: Runner) -> None:
+    """A file that cannot be written is wrong usage, and a path that can is all that is wanted."""
+    folder = runner.folder / "there"
+    words = ("credentials", *CLUSTER, "--write", str(folder / "config"), "--output", "json")
+    check_refusal(runner.run(*words), 2, "usage", "cannot be written", "--write")
+
+    folder.mkdir()
+    assert runner.run(*words).code == 0
 
 
 @pytest.mark.parametrize("asked", ["v1", "v1beta1"])

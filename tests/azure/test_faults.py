@@ -76,6 +76,21 @@ def test_a_refusal_has_its_own_code(case: dict[str, Any], azure: Azure, credenti
     assert len([seen for seen in azure.asked(case["where"]) if seen.method == "POST" or case["where"] == "oidc"]) <= 1
 
 
+@pytest.mark.parametrize("case", REFUSALS, ids=lambda case: case["case"])
+def test_what_was_corrected_at_azure_is_all_that_stood_in_the_way(
+    case: dict[str, Any], azure: Azure, runner: Runner, credentials: Callable[..., Ran]
+) -> None:
+    """Once Azure answers as it does where the advice was taken there, the same command writes its file."""
+    auth, path = case.get("auth", "github-oidc"), runner.folder / "config"
+    azure.faults[case["where"]] = [{**published(case), "forever": True}]
+    assert credentials(*case.get("more", []), auth=auth).code == 3
+    assert not path.exists()
+
+    azure.faults.clear()
+    assert credentials(*case.get("more", []), auth=auth).code == 0
+    assert path.exists()
+
+
 @pytest.mark.parametrize("case", NETWORK, ids=lambda case: case["case"])
 def test_what_breaks_ends_in_time(
     case: dict[str, Any], azure: Azure, runner: Runner, credentials: Callable[..., Ran]

@@ -33,6 +33,7 @@ def _after_upgrade(observed: Observed, step: Upgrade) -> Observed:
         applied=True,
         revision=observed.revision + 1,
         asked=step.split,
+        route_missing=False,
         record=step.record,
         written_replicas=observed.production.replicas,
         shared=Shared(),

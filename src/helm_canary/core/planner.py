@@ -288,7 +288,7 @@ def _plan_stage(observed: Observed, wanted: WantedStage) -> Plan | Refusal:
         return _check_steady(observed, stage, version)
     if wanted.number == 2:
         return _plan_new_release(observed, wanted)
-    return refuse_not_begun(stage, version)
+    return refuse_not_begun(stage, version, again=wanted.again)
 
 
 def _is_installed(observed: Observed, version: Version) -> bool:

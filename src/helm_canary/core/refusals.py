@@ -52,12 +52,12 @@ def refuse_unknown_stage(number: int, stages: Sequence[Stage], weights: Sequence
     )
 
 
-def refuse_not_begun(stage: Stage, version: Version) -> Refusal:
+def refuse_not_begun(stage: Stage, version: Version, *, again: bool = False) -> Refusal:
     return Refusal(
         reason=Reason.SKIPPED,
         happened=f"Stage {stage} of {version.id} was asked for, but no release of it is under way.",
         means="An earlier stage was skipped, or the release was rolled back since.",
-        do_next=f"Start it with `stage 2 --tag {version.tag}`.",
+        do_next=f"Start it with `stage 2 --tag {version.tag}{' --again' if again else ''}`.",
     )
 
 
@@ -187,7 +187,8 @@ def refuse_obstacles(observed: Observed) -> Refusal:
         reason=Reason.OBSTACLE,
         happened="; ".join(observed.obstacles) + ".",
         means="The weights would not decide where the service's traffic goes.",
-        do_next="Remove what is named, then run the stage again.",
+        do_next="Correct each of these in the chart or in the cluster, without deleting a route that carries traffic; then run "
+        "the same command again.",
     )
 
 
@@ -197,10 +198,9 @@ def refuse_needed_early(version: Version, names: Sequence[str]) -> Refusal:
         happened=f"The pods of {version.id} need {', '.join(names)}, which changes in this release.",
         means="Production's pods use the same object, and would get the new content before their stage.",
         do_next=(
-            "Give the object a name that changes with its content, such as a suffix with a checksum of its data, so that each "
-            "version has its own. To change it for both versions before the first canary pod starts: "
-            + " ".join(f"--allow {name}" for name in names)
-            + "."
+            "Give the object a name that changes with its content, such as a suffix with a checksum of its data, and run the "
+            "same command again; or, to change it for both versions before the first canary pod starts, add "
+            f"`{' '.join(f'--allow {name}' for name in names)}`."
         ),
     )
 

@@ -1,0 +1,1 @@
+"""Every error that the program can print, and what taking its advice comes to."""
