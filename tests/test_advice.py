@@ -17,6 +17,7 @@ from tests.advice.table import ROOT, WAYS, Row, rows
 from tests.advice.taking import check_arrives
 from tests.core import cases
 from tests.core import world as sim
+from tests.e2e.test_advice import SCENARIOS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,6 +64,12 @@ def test_a_test_that_is_named_exists(node: str) -> None:
     path, _, name = node.partition("::")
     tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
     assert name in {each.name for each in ast.walk(tree) if isinstance(each, ast.FunctionDef)}
+
+
+def test_a_scenario_that_is_named_exists() -> None:
+    """A row names scenarios of tests/e2e/test_advice.py by their names, and each scenario is of a row."""
+    named = {name for row in ROWS for name in row.shown.get("cluster", [])}
+    assert named == set(SCENARIOS)
 
 
 # --- refusals of the planner --------------------------------------------------------------------------------------------

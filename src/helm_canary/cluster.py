@@ -79,7 +79,7 @@ class Cluster:
             raise RefusedError(
                 f"There is no namespace {name!r}.",
                 "It is misspelt, or the context points to another cluster.",
-                f"Check --namespace and --context, or create it: kubectl create namespace {name}.",
+                f"Correct --namespace or --context; for a first installation create it with `kubectl create namespace {name}`.",
             )
 
     def read_rules(self) -> Sequence[Mapping[str, Any]]:

@@ -89,7 +89,8 @@ def from_values(values: dict[str, Any]) -> Record | None:
         raise RefusedError(
             f"The value `release` of the Helm release is not a record that this version can read ({error!r}).",
             "The chart uses `release` for something else, or a newer helm-canary wrote it.",
-            "Rename the chart's own value, or use the newer helm-canary.",
+            "Use the newer helm-canary; or rename the chart's own value, write the release once more with "
+            "`helm upgrade --reset-values` and your values, then run the same command again.",
         ) from error
 
 
