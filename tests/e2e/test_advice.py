@@ -182,7 +182,7 @@ def _(service: Service) -> None:
 def _(service: Service) -> None:
     service.stage(2, "84").expect(0, "done")
     weights(50, 50)(service)
-    refused(service, 3, "84", said="the weights (production/canary) are 50/50").says("Undo that change")
+    refused(service, 3, "84", said="the weights (production/canary)").says("Undo that change")
     weights(90, 10)(service)
     service.stage(3, "84").expect(0, "done")
 
