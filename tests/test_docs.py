@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "charts").glob("*/*.md")]
 # Options of other programs that the pages name.
 FOREIGN = {"install", "server-side", "force-conflicts", "wait", "atomic", "reuse-values", "namespace", "set-string"}
-FOREIGN |= {"show-managed-fields", "no-hooks", "help", "role", "query", "name"}
+FOREIGN |= {"show-managed-fields", "no-hooks", "help", "role", "query", "name", "keep-history"}
 GAP = "\0"
 # Values of a message that a page shows as they are.
 VALUES = ("is not installed", "release of the Helm", "v3", "pending-upgrade")

@@ -27,6 +27,7 @@ KINDS = (
 )
 # Those of them that a chart renders.
 READ = ("Deployment", "Service", "VirtualService", "DestinationRule", "Gateway", "HorizontalPodAutoscaler")
+WAYS_IN = ("ingresses.networking.k8s.io", "httproutes.gateway.networking.k8s.io")
 MANAGER = "helm"
 OWN_MANAGER = "helm-canary"
 AUTHORIZATION = "authorization.k8s.io/v1"
@@ -69,6 +70,16 @@ class Cluster:
         items = json.loads(done.stdout)["items"]
         own = self.connection.namespace or "default"
         return [item for item in items if item["metadata"].get("namespace") != own]
+
+    def read_ways_in(self) -> list[Mapping[str, Any]] | None:
+        """The namespace's Ingresses and HTTPRoutes, where there is such a kind; None where one may not be listed."""
+        found: list[Mapping[str, Any]] = []
+        for kind in WAYS_IN:
+            done = self.processes.run(self.connection.kubectl("get", kind, "--output", "json"), check=False)
+            if forbidden(done.stderr):
+                return None
+            found += json.loads(done.stdout)["items"] if done.code == 0 else []
+        return found
 
     def check_namespace(self) -> None:
         """Raises RefusedError when the namespace is certainly missing. A `get` of its objects is empty, not an error, then."""

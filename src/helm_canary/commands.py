@@ -19,10 +19,11 @@ from helm_canary.core.foresee import after
 from helm_canary.core.model import ALL_PRODUCTION, Observed, Plan, Provenance, Refusal, Track, TrackState, Upgrade
 from helm_canary.core.planner import plan as make_plan
 from helm_canary.core.stages import stages_for
+from helm_canary.digests import chart_digest
 from helm_canary.errors import RefusedError, UsageError
 from helm_canary.execute import Execution
 from helm_canary.gates import Review, approval, check_starter, rejection
-from helm_canary.helm import ChartSource, Helm, chart_digest
+from helm_canary.helm import ChartSource, Helm
 from helm_canary.holding import Holding
 from helm_canary.lease import Lease
 from helm_canary.manifest import Shape, check_values, read_values
@@ -30,7 +31,7 @@ from helm_canary.options import Command, Options
 from helm_canary.outcome import Outcome
 from helm_canary.pod_requests import PodRequests
 from helm_canary.ports import Clock, Reporter
-from helm_canary.probing import NOTHING_SENT, host_of
+from helm_canary.probing import NOTHING_SENT
 from helm_canary.process import Connection, Processes, shown_command
 from helm_canary.proxies import Proxies
 from helm_canary.reading import Reading
@@ -197,8 +198,8 @@ def _wire(options: Options, edge: Edge) -> tuple[Options, Execution, Requests]:
     requests = Requests(processes=edge.processes, connection=connection, url=options.url, path=_path(options))
 
     def proxies_for(shape: Shape) -> Proxies:
+        requests.host = next((host for host in shape.hosts if "*" not in host), shape.host)
         found = Proxies(processes=edge.processes, connection=connection, shape=shape)
-        requests.host = lambda: host_of(shape, found.gateways)
         requests.gateways = found
         return found
 
@@ -377,6 +378,7 @@ def _plan_without_cluster(options: Options, edge: Edge) -> Answer:
     options = replace(options, namespace=namespace)
     helm = _helm(options, edge, Connection(namespace=namespace))
     helm.check_version()
+    helm.build_dependencies()
     target = render_fitting(helm.template, options.tag, namespace, all_moments=True)
     before = render_fitting(helm.template, options.from_tag, namespace, all_moments=False)
     count = max(before.replica_count, 1)

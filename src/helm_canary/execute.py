@@ -62,7 +62,7 @@ from helm_canary.waits import WaitFailedError
 STALE_AFTER_S = 10.0
 MOST_PLANS = 10
 # What helm says where another one writes the same release at the same time.
-ANOTHER_HELM = ("another operation", "already exists", "cannot re-use a name")
+ANOTHER_HELM = ("another operation", "already exists", "cannot re-use a name", "cannot reuse a name")
 
 
 @dataclass(frozen=True, kw_only=True)

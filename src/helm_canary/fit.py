@@ -246,8 +246,8 @@ def _service(case: _Case) -> Iterator[Misfit]:
             "its selector does not choose the pods of both tracks", remedies.SET, service, remedies.selector(parts)
         )
     shape = _shape(case)
-    for text in obstacles([], service, shape) if shape else ():
-        yield case.misfit(text, remedies.SET, service, remedies.ports(service))
+    for found in obstacles([], service, shape) if shape else ():
+        yield case.misfit(found.text, remedies.SET, service, remedies.ports(service))
 
 
 def _rule(case: _Case) -> Iterator[Misfit]:
@@ -281,14 +281,12 @@ def _route(case: _Case) -> Iterator[Misfit]:
         return
     reasons = list(dict.fromkeys(_wrong_weights(case, route)))
     shape = _shape(case)
-    reasons += (
-        [text for text in obstacles([route], None, shape) if text not in reasons] if shape and not reasons else []
-    )
+    reasons += [found.text for found in obstacles([route], None, shape)] if shape and not reasons else []
     if reasons:
         yield case.misfit("; ".join(reasons), remedies.SET, route, remedies.http(route, service, case.namespace))
     for other in of_kind(case.found.objects, "VirtualService"):
-        for text in obstacles([other], None, shape) if shape and reference(other) != reference(route) else ():
-            yield case.misfit(text, remedies.REMOVE, other)
+        for found in obstacles([other], None, shape) if shape and reference(other) != reference(route) else ():
+            yield case.misfit(found.text, remedies.REMOVE, other)
 
 
 def _wrong_weights(case: _Case, route: Object) -> Iterator[str]:

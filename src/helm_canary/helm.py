@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import base64
 import gzip
-import hashlib
 import json
 import re
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from helm_canary.composing import Writing
 from helm_canary.core.model import Hooks, Track, Upgrade
 from helm_canary.errors import RefusedError, ToolError
 from helm_canary.keys import write_secret
+from helm_canary.kinds import lines_of, refuse_kinds, unknown_kinds
 from helm_canary.manifest import Object, parse_objects
 from helm_canary.moments import probes
 from helm_canary.process import Connection, Processes, tool_error
@@ -31,6 +32,7 @@ from helm_canary.revisions import REVISION, Use, unpacked, uses, with_another_re
 from helm_canary.writing import PLUGIN, PostRenderer
 
 FULLY_APPLIED = ("deployed", "superseded")
+UNINSTALLED = "uninstalled"
 NO_RECORD = '{"release": {}}'
 LIMIT_S, HOOK_GRACE_S = 300.0, 30.0
 
@@ -56,7 +58,8 @@ class RenderedOtherwiseError(RefusedError):
 class Revision:
     """One revision of a Helm release. `values` are those the user and this program gave, not the chart's defaults.
 
-    `created` is the API server's time of its Secret.
+    `created` is the API server's time of its Secret. `removed`: a `helm uninstall` deleted its objects, or began to; a later
+    installation calls such a revision superseded, as it calls one that an upgrade followed.
     """
 
     number: int
@@ -66,6 +69,7 @@ class Revision:
     chart: Mapping[str, Any] = field(repr=False)
     created: str = ""
     stored_hooks: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+    removed: bool = False
 
     @property
     def applied(self) -> bool:
@@ -87,13 +91,9 @@ class Revision:
         return ""
 
     @property
-    def has_subcharts(self) -> bool:
-        return bool((self.chart.get("metadata") or {}).get("dependencies"))
-
-    @property
-    def uninstalled(self) -> bool:
-        """Kept by `helm uninstall --keep-history`; what follows it is an installation."""
-        return self.status == "uninstalled"
+    def uninstalling(self) -> bool:
+        """Helm deletes its objects, or died over it."""
+        return self.status == "uninstalling"
 
     @property
     def hooks(self) -> tuple[str, ...]:
@@ -108,15 +108,22 @@ class Revision:
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:
-    """What Helm remembers of a release: its newest revision, the newest that was applied whole, and all of its Secrets."""
+    """What Helm remembers of a release: its newest revision, the newest that was applied whole, and all of its Secrets.
+
+    uninstalled  what `helm uninstall --keep-history` left behind: there is no release then, and no `newest`
+    """
 
     newest: Revision | None = None
     applied: Revision | None = None
+    uninstalled: Revision | None = None
     secrets: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
 
     def earlier(self) -> Iterator[Revision]:
-        """The revisions before the newest, newest first; each is unpacked when it is asked for."""
-        return (_decode(secret) for secret in self.secrets[1:])
+        """The revisions before the newest, newest first; each is unpacked when it is asked for.
+
+        Those of a release of this name that was uninstalled are not this one's.
+        """
+        return takewhile(lambda revision: not revision.removed, map(_decode, self.secrets[1:]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +196,12 @@ class Helm:
         if done.code != 0 and not any(sign in done.stderr for sign in ("Conflict", "has been modified", "NotFound")):
             raise tool_error(write, done)
 
+    def build_dependencies(self) -> None:
+        """`helm dependency build`, where a chart's folder lacks one: a checkout has no packed ones, which Helm asks for."""
+        chart = Path(self.source.chart)
+        if missing_dependencies(chart):
+            self.processes.run(["helm", "dependency", "build", str(chart)], timeout_s=LIMIT_S, shown=True)
+
     def rendered(self, arguments: Sequence[str], stdin: str, *, installs: bool = False) -> str:
         """The manifest that these values give, rendered against the cluster (`lookup`, capabilities) but changing nothing.
 
@@ -198,7 +211,13 @@ class Helm:
         try every object on the API server; the guard does that, for all of them at once.
         """
         flags = ("--dry-run=server", "--skip-tests", *([] if installs else ["--is-upgrade"]))
-        return self._template(self.source, [*arguments, *flags], stdin)
+        try:
+            return self._template(self.source, [*arguments, *flags], stdin)
+        except ToolError as error:
+            kinds = unknown_kinds(error.stderr)
+            if kinds:
+                raise refuse_kinds(kinds, self.lines_with(lines_of(kinds))) from error
+            raise
 
     def rendered_with_another_revision(
         self, arguments: Sequence[str], stdin: str, *, installs: bool
@@ -251,10 +270,15 @@ class Helm:
         return self.processes.run(command, timeout_s=LIMIT_S).stdout
 
     def command(self, step: Upgrade, source: ChartSource | None = None) -> list[str]:
-        """The whole `helm upgrade` of a step; the record goes to its standard input, what it writes through the post-renderer."""
+        """The whole `helm upgrade` of a step; the record goes to its standard input, what it writes through the post-renderer.
+
+        Over an uninstalled release `helm upgrade --install` works only where the uninstalled revision comes last in the order of
+        names, which 10 after 9 does not (isReleaseUninstalled in Helm's pkg/cmd/upgrade.go); `helm install --replace` does.
+        """
         hooks = ["--no-hooks"] if step.hooks is Hooks.NONE else ["--timeout", f"{max(self.timeout_s, 1):.0f}s"]
         arguments = [*step_arguments(step), *hooks, "--post-renderer", PLUGIN]
-        return self._upgrade(source or self.source, arguments)
+        words = ("install", "--replace") if step.anew else ("upgrade", "--install")
+        return self._writing(words, source or self.source, arguments)
 
     def upgrade(self, step: Upgrade, writing: Writing, source: ChartSource | None = None) -> None:
         """Raises RenderedOtherwiseError, with nothing written, where Helm renders something else than was checked."""
@@ -277,10 +301,11 @@ class Helm:
     def _plugin_folders(self) -> str:
         return self.processes.run(["helm", "env", "HELM_PLUGINS"], timeout_s=30).stdout.strip()
 
-    def _upgrade(self, source: ChartSource, arguments: Sequence[str]) -> list[str]:
-        fixed = ("--install", "--server-side=true", "--force-conflicts")
+    def _writing(self, words: tuple[str, str], source: ChartSource, arguments: Sequence[str]) -> list[str]:
+        command, flag = words
+        fixed = (flag, "--server-side=true", "--force-conflicts")
         given = self._given(source)
-        return self.connection.helm("upgrade", self.release, source.chart, *fixed, *given, *arguments)
+        return self.connection.helm(command, self.release, source.chart, *fixed, *given, *arguments)
 
     @staticmethod
     def _given(source: ChartSource) -> list[str]:
@@ -320,10 +345,15 @@ def parse_storage(text: str) -> Stored:
     secrets = [item for item in json.loads(text).get("items", []) if item.get("type") == "helm.sh/release.v1"]
     secrets.sort(key=_number, reverse=True)
     newest = _decode(secrets[0]) if secrets else None
+    if newest is not None and newest.status == UNINSTALLED:
+        return Stored(uninstalled=newest)
     if newest is None or newest.applied:
         return Stored(newest=newest, applied=newest, secrets=tuple(secrets))
-    applied = next((item for item in secrets if item["metadata"]["labels"].get("status") in FULLY_APPLIED), None)
-    return Stored(newest=newest, applied=_decode(applied) if applied else None, secrets=tuple(secrets))
+    found = next(
+        (item for item in secrets if item["metadata"]["labels"].get("status") in (*FULLY_APPLIED, UNINSTALLED)), None
+    )
+    applied = _decode(found) if found else None
+    return Stored(newest=newest, applied=None if applied and applied.removed else applied, secrets=tuple(secrets))
 
 
 def _number(secret: Mapping[str, Any]) -> int:
@@ -365,6 +395,7 @@ def _decode(secret: Mapping[str, Any]) -> Revision:
             chart=release.get("chart") or {},
             created=str(secret["metadata"].get("creationTimestamp") or ""),
             stored_hooks=tuple(release.get("hooks") or ()),
+            removed=bool(release["info"].get("deleted")) or release["info"]["status"] == UNINSTALLED,
         )
     except (KeyError, TypeError, AttributeError, ValueError, OSError, EOFError, zlib.error) as error:
         raise _unreadable(secret, error) from error
@@ -392,14 +423,12 @@ def write_values(revision: Revision, folder: Path, chart: str, version: str) -> 
     return ChartSource(chart=chart, version=version, values=(str(path),))
 
 
-def chart_digest(chart: str, version: str) -> str:
-    """What a chart is, in 16 digits: a folder's or an archive's content; of one from a registry the name and version."""
-    digest, path = hashlib.sha256(), Path(chart)
-    if path.is_dir():
-        for part in sorted(item for item in path.rglob("*") if item.is_file()):
-            digest.update(f"{part.relative_to(path).as_posix()}\0".encode() + part.read_bytes() + b"\0")
-    elif path.is_file():
-        digest.update(path.read_bytes())
-    else:
-        digest.update(f"{chart}@{version}".encode())
-    return digest.hexdigest()[:16]
+def missing_dependencies(chart: Path) -> list[str]:
+    """The dependencies of a chart's folder that are not in its `charts`. A disabled one counts: Helm asks for it, too."""
+    path = chart / "Chart.yaml"
+    if not path.is_file():
+        return []
+    metadata = parse_objects(path.read_text(encoding="utf-8", errors="replace"))
+    names = [str(one.get("name")) for thing in metadata for one in thing.get("dependencies") or []]
+    there = chart / "charts"
+    return [name for name in names if not (there / name).is_dir() and not any(there.glob(f"{name}-[0-9v]*.tgz"))]

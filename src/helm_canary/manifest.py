@@ -323,7 +323,7 @@ def _deployment(objects: list[Object], track: Track, labels: Mapping[str, str]) 
     return fitting[0]
 
 
-def pod_labels(deployment: Object) -> Mapping[str, Any]:
+def pod_labels(deployment: Mapping[str, Any]) -> Mapping[str, Any]:
     template = deployment["spec"].get("template") or {}
     return (template.get("metadata") or {}).get("labels") or {}
 

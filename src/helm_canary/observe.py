@@ -13,11 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from helm_canary.adopt import adopt
+from helm_canary.bypasses import bypasses
 from helm_canary.cluster import MANAGER, Live
 from helm_canary.core.model import Direction, Edit, Observed, Record, Shared, Split, Track, TrackState, Version
 from helm_canary.core.stages import DEFAULT_WEIGHTS
 from helm_canary.fields import Likeness, is_left_over, likeness, owns
 from helm_canary.helm import Revision, Stored
+from helm_canary.installing import in_the_way
 from helm_canary.manifest import (
     Object,
     Shape,
@@ -51,13 +53,17 @@ def observe(
     rendered: Sequence[Object] = (),
     weights: Sequence[int] = DEFAULT_WEIGHTS,
     gateways: Mapping[str, Mapping[str, Any] | None] | None = None,
+    release: str = "",
+    ways_in: Sequence[Mapping[str, Any]] = (),
 ) -> Observed:
     """The facts for the planner. `endpoints`: per track the fewest healthy ones that any readable gateway proxy lists.
 
     `rendered`: what the chart would install, whose Service is judged where there is none yet. `weights`: those that a release
     without a record is taken to have. `gateways`: those that the VirtualService names, see `obstacles`.
+    `release`: its name, by which what it owns is known. `ways_in`: Ingresses and the like, where they may be read.
     """
     newest = stored.newest
+    last = newest or stored.uninstalled
     record = from_values(dict(newest.values)) if newest else None
     written = written_version(newest, shape) if newest else None
     remembered = (record.new, record.previous) if record else ()
@@ -75,8 +81,10 @@ def observe(
         record = adopt(production, canary, asked, weights, _earlier_versions(stored, live, shape))
     return Observed(
         installed=newest is not None,
+        uninstalled=stored.uninstalled is not None,
+        uninstalling=newest is not None and newest.uninstalling,
         ever_ready=ever_ready,
-        revision=newest.number if newest else 0,
+        revision=last.number if last else 0,
         applied=newest.applied if newest else True,
         written_replicas=_written_replicas(newest, shape),
         production=production,
@@ -85,8 +93,17 @@ def observe(
         route_missing=newest is not None and route is None,
         hpa=_has_autoscaler(live, shape),
         record=record,
-        edits=(*edits, *(canary_edits if canary.replicas else ()), *_route_edits(newest, route, asked, shape)),
-        obstacles=tuple(obstacles(routes, service, shape, gateways)),
+        edits=(
+            *edits,
+            *(canary_edits if canary.replicas else ()),
+            *_route_edits(newest, route, asked, shape),
+            *(_missing(stored, live, shape) if ever_ready else ()),
+        ),
+        obstacles=(
+            *(in_the_way(rendered, live.items, shape, release) if newest is None else ()),
+            *obstacles(routes, service, shape, gateways),
+        ),
+        bypasses=tuple(bypasses(rendered, (*live.items, *ways_in), shape)) if rendered else (),
         changes=changes,
         early=early,
         shared=shared,
@@ -119,6 +136,19 @@ def _route_edits(
         manager=manager,
         at=at,
     )
+
+
+def _missing(stored: Stored, live: Live, shape: Shape) -> Iterator[Edit]:
+    """What carries the traffic beside the VirtualService, was installed, and is there no more."""
+    if stored.newest is None or stored.applied is None:
+        return
+    written, applied = (
+        {reference(one) for one in parse_objects(of.manifest)} for of in (stored.newest, stored.applied)
+    )
+    for kind, name in (("Service", shape.service), ("DestinationRule", shape.rule)):
+        where = f"{kind}/{name}"
+        if where in written & applied and live.find(kind, name) is None:
+            yield Edit(where=where, found="not there", expected="as Helm wrote it", gone=True)
 
 
 def _earlier_versions(stored: Stored, live: Live, shape: Shape) -> Iterator[Version]:

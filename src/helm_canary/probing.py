@@ -126,15 +126,6 @@ def gateway_request(
     return servers[0], Request(host=_concrete((*shape.hosts, shape.host)[0], shape), path=path, tls=servers[0].tls)
 
 
-def host_of(shape: Shape, gateways: Mapping[str, Mapping[str, Any] | None]) -> str:
-    """A host by which the service is found at a gateway: one that a server takes, where that is known."""
-    servers = sorted(
-        (one for name in shape.gateways for one in _servers(name, gateways)), key=lambda server: server.tls
-    )
-    found = (common_host(shape.hosts, _hosts_for(server, shape)) for server in servers)
-    return next(filter(None, found), next((host for host in shape.hosts if "*" not in host), shape.host))
-
-
 def _servers(name: str, gateways: Mapping[str, Mapping[str, Any] | None]) -> Iterator[Server]:
     spec = (gateways.get(name) or {}).get("spec") or {}
     for server in spec.get("servers") or []:

@@ -424,6 +424,16 @@ CAUSES: tuple[tuple[str, str, str], ...] = (
         "Give the value that its message names, with --values or --set, or correct the template.",
     ),
     (
+        "no repository definition",
+        "The chart has a dependency of a repository that Helm does not know on this machine.",
+        "Add it with `helm repo add`, as the message says; then run the same command again.",
+    ),
+    (
+        "no matches for kind",
+        "The cluster does not have a kind of object in the version that is asked for: it was removed, or its CRDs are missing.",
+        "Write a version that `kubectl api-resources` lists, or install the CRDs; then run the same command again.",
+    ),
+    (
         "context was not found",
         "The context is not in the kubeconfig.",
         "`kubectl config get-contexts` lists the names.",

@@ -37,6 +37,7 @@ from helm_canary.core.model import (
     Upgrade,
     Version,
 )
+from helm_canary.core.stages import FIRST_CANARY
 from helm_canary.errors import (
     RefusedError,
     ToolError,
@@ -45,6 +46,7 @@ from helm_canary.guard import Difference, as_helm_applies, belongs_to_others, co
 from helm_canary.helm import (
     NO_RECORD,
     ChartSource,
+    Revision,
     Stored,
     native_arguments,
     step_arguments,
@@ -120,6 +122,7 @@ class Reading:
     rules: Future[Sequence[Mapping[str, Any]]] | None = None
     objects: Sequence[Object] = ()
     _foreign_routes: Sequence[Mapping[str, Any]] = ()
+    _ways_in: Sequence[Mapping[str, Any]] = ()
     _foreign_read: bool | None = None
     _target: Version | None = None
     _wanted: Rendered | None = None
@@ -127,12 +130,14 @@ class Reading:
 
     def for_stage(self) -> tuple[Rendered, Facts]:
         """Everything a stage is planned from; the reads that do not need each other go side by side."""
+        self.helm.build_dependencies()
         with ThreadPoolExecutor(4) as pool:
             jobs: list[Future[object]] = [pool.submit(self.helm.check_version)]
             reading = pool.submit(self._look_and_read)
             first = self.options.stage in (0, 1, 2)
             rendered = pool.submit(self._render, self.options.tag, installs=False, all_moments=first)
             foreign_routes = pool.submit(self.cluster.read_foreign_routes)
+            ways_in = pool.submit(self.cluster.read_ways_in) if self.options.stage <= FIRST_CANARY else None
             facts_read = reading.result()
             if facts_read[0].newest is None:
                 self.cluster.check_namespace()
@@ -146,6 +151,7 @@ class Reading:
             if first:
                 self._check_every_revision(target, installs=installs(facts_read[0]))
             self._take_foreign_routes(foreign_routes.result())
+            self._take_ways_in(ways_in.result() if ways_in else ())
         self._target, self._wanted = target.version, target
         self._adopt_shape(target.shape, facts_read[1], target.objects)
         facts = self._facts_to_plan(*facts_read)
@@ -190,6 +196,14 @@ class Reading:
                 "this Service is not known."
             )
         self._foreign_routes, self._foreign_read = found or (), found is not None
+
+    def _take_ways_in(self, found: Sequence[Mapping[str, Any]] | None) -> None:
+        if found is None:
+            self.report.note(
+                "The Ingresses or HTTPRoutes of the namespace may not be listed: whether one of them sends to the pods, whatever "
+                "the weights, is not known."
+            )
+        self._ways_in = found or ()
 
     def _render(self, tag: str, *, installs: bool, all_moments: bool = False) -> Rendered:
         def render(arguments: list[str]) -> str:
@@ -255,11 +269,7 @@ class Reading:
         revision = stored.applied or stored.newest
         if revision is None:
             self.cluster.check_namespace()
-            raise RefusedError(
-                f"There is no Helm release {self.options.release!r} in the namespace {self.options.namespace!r}.",
-                "It was never installed, or --release, --namespace or --context name another place.",
-                "Correct --release, --namespace or --context; where it is to be installed, run `stage 1 --tag TAG`.",
-            )
+            raise _not_there(self.options, stored.uninstalled)
         objects = parse_objects(revision.manifest)
         shape = find_shape(objects, self.options.namespace)
         shape = locate_tag(shape, template_of(objects, shape, Track.PRODUCTION), revision.tag(Track.PRODUCTION))
@@ -326,6 +336,8 @@ class Reading:
             rendered=rendered,
             weights=self.options.weights,
             gateways=self.proxies.gateways,
+            release=self.options.release,
+            ways_in=self._ways_in,
         )
         facts = Facts(stored=stored, live=live, observed=observed)
         self.facts = facts
@@ -500,7 +512,7 @@ class _WatchfulClock:
 
 def installs(stored: Stored) -> bool:
     """Whether Helm's next upgrade is an installation."""
-    return stored.newest is None or stored.newest.uninstalled
+    return stored.newest is None
 
 
 def not_allowed(missing: Sequence[Right]) -> RefusedError:
@@ -508,4 +520,19 @@ def not_allowed(missing: Sequence[Right]) -> RefusedError:
         f"The account is not allowed to {', '.join(dict.fromkeys(map(str, missing)))}.",
         "Helm or this command needs it for the release, and would stop in the middle without it.",
         advice(missing),
+    )
+
+
+def _not_there(options: Options, uninstalled: Revision | None) -> RefusedError:
+    where = f"{options.release!r} in the namespace {options.namespace!r}"
+    if uninstalled is not None:
+        return RefusedError(
+            f"The Helm release {where} was uninstalled: nothing of it serves.",
+            f"Helm keeps its history, up to revision {uninstalled.number}, because of `helm uninstall --keep-history`.",
+            "Install it again with `stage 1 --tag TAG`.",
+        )
+    return RefusedError(
+        f"There is no Helm release {where}.",
+        "It was never installed, or --release, --namespace or --context name another place.",
+        "Correct --release, --namespace or --context; where it is to be installed, run `stage 1 --tag TAG`.",
     )

@@ -245,7 +245,7 @@ def status_values(observed: Observed, in_force: dict[str, str], proof: str) -> d
         values["since"] = record.since
         values["history"] = [f"{past.id} {past.outcome} {past.at}".strip() for past in record.history]
     values["differences"] = [f"{edit.where}: {edit.found} (by {edit.manager or 'unknown'})" for edit in observed.edits]
-    values["obstacles"] = list(observed.obstacles)
+    values["obstacles"] = list(map(str, observed.obstacles))
     return values
 
 

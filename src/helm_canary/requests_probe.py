@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -42,7 +42,7 @@ class Requests:
     connection: Connection
     url: str
     path: str
-    host: Callable[[], str] = str
+    host: str = ""
     gateways: HasSelectors | None = None
 
     def count(self, number: int) -> Mapping[str, int] | None:
@@ -58,14 +58,14 @@ class Requests:
         """So many requests, a few at once. Raises RefusedError where the gateway's address is not known."""
         import requests
 
-        url, host = self.url or self._gateway_url(), self.host()
+        url = self.url or self._gateway_url()
         session = requests.Session()
         session.trust_env = False
 
         def one(_: int) -> Reply:
             began = time.monotonic()
             try:
-                headers = {"Host": host} if host else {}
+                headers = {"Host": self.host} if self.host else {}
                 answer = session.get(url.rstrip("/") + "/" + self.path.lstrip("/"), headers=headers,
                                      timeout=REQUEST_TIMEOUT_S, allow_redirects=False)  # fmt: skip
                 status, track = answer.status_code, answer.headers.get(TRACK_HEADER, "")

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from helm_canary.core.model import Split
+from helm_canary.core.model import Obstacle, Split
 from helm_canary.manifest import (
     HTTP_PROTOCOLS,
     Shape,
@@ -42,7 +42,7 @@ def obstacles(
     service: Mapping[str, Any] | None,
     shape: Shape,
     gateways: Mapping[str, Mapping[str, Any] | None] | None = None,
-) -> Iterator[str]:
+) -> Iterator[Obstacle]:
     """What makes the weights mean nothing: other ways to the Service, a Service that Istio does not route by them, no way at all.
 
     `gateways`: by `namespace/name` those of the VirtualService that could be looked for; None: there is none of that name.
@@ -121,9 +121,12 @@ def _connected(spec: Mapping[str, Any], namespace: str) -> Iterator[_Way]:
                 yield _way(entry.get("destination"), namespace, f"sends {kind.upper()} connections")
 
 
-def _ways_past_the_weights(route: Mapping[str, Any], name: str, shape: Shape) -> Iterator[str]:
+BOTH = "Let each route of {name} send to both subsets, with the same two weights and to nothing else"
+
+
+def _ways_past_the_weights(route: Mapping[str, Any], name: str, shape: Shape) -> Iterator[Obstacle]:
     """What of our own VirtualService reaches the service at weight 0 too, or takes from the two weights what they share."""
-    spec, found = route.get("spec") or {}, []
+    spec, found, do_next = route.get("spec") or {}, [], BOTH.format(name=name)
     for http in spec.get("http") or []:
         ways = _routed(http, shape.namespace)
         ours = [way for way in ways if way.host == shape.host]
@@ -140,14 +143,14 @@ def _ways_past_the_weights(route: Mapping[str, Any], name: str, shape: Shape) ->
             found.append(f"has a route that goes to {' or '.join(where)}, whatever the weights")
         found += _whatever_the_weights(_mirrored(http, shape.namespace), shape)
     found += _whatever_the_weights(_connected(spec, shape.namespace), shape)
-    return (f"the VirtualService {name} {text}" for text in dict.fromkeys(found))
+    return (Obstacle(text=f"the VirtualService {name} {text}", do_next=do_next) for text in dict.fromkeys(found))
 
 
 def _whatever_the_weights(ways: Iterable[_Way], shape: Shape) -> list[str]:
     return [f"{way.how} to {way.where}, whatever the weights" for way in ways if way.share and way.host == shape.host]
 
 
-def _rivalry(route: Mapping[str, Any], name: str, shape: Shape) -> Iterator[str]:
+def _rivalry(route: Mapping[str, Any], name: str, shape: Shape) -> Iterator[Obstacle]:
     namespace = namespace_of(route, shape.namespace)
     spec = route.get("spec") or {}
     ways = [*_connected(spec, namespace)]
@@ -156,11 +159,19 @@ def _rivalry(route: Mapping[str, Any], name: str, shape: Shape) -> Iterator[str]
     found = dict.fromkeys(way.how for way in ways if way.share and way.host == shape.host)
     if found:
         how = " and ".join(text.replace("sends", "routes", 1) if text == "sends" else text for text in found)
-        yield f"the VirtualService {name} also {how} to {shape.host}"
+        yield Obstacle(
+            text=f"the VirtualService {name} also {how} to {shape.host}",
+            do_next=f"{name} may carry traffic, so do not delete it. Let it send elsewhere, or, where {shape.route} has no "
+            f"hosts, let its routes delegate to {shape.route} instead",
+        )
     elif "mesh" in gateways_of(dict(route), namespace) and "mesh" in shape.gateways and name not in shape.roots:
         shared = set(hosts_of(dict(route), namespace)) & set(shape.hosts)
         if shared:
-            yield f"the VirtualService {name} is bound to the mesh with the same host ({', '.join(sorted(shared))})"
+            hosts = ", ".join(sorted(shared))
+            yield Obstacle(
+                text=f"the VirtualService {name} is bound to the mesh with the same host ({hosts})",
+                do_next=f"Take the host out of one of {name} and {shape.route}, or bind one of them to Gateways only",
+            )
 
 
 # --- the Service's ports ------------------------------------------------------------------------------------------------
@@ -168,28 +179,36 @@ def _rivalry(route: Mapping[str, Any], name: str, shape: Shape) -> Iterator[str]
 
 def _wrong_ports(
     service: Mapping[str, Any], shape: Shape, gateways: Mapping[str, Mapping[str, Any] | None]
-) -> Iterator[str]:
+) -> Iterator[Obstacle]:
     every = service["spec"].get("ports") or []
     ports = [port for port in every if not is_udp(port)]
     numbers = {port.get("port") for port in ports}
     absent = [port for port in shape.ports if port not in numbers]
     if not ports:
-        yield f"the Service {shape.service} has no TCP port"
+        yield Obstacle(
+            text=f"the Service {shape.service} has no TCP port",
+            do_next=f"Give {shape.service} the port that the pods listen on",
+        )
     elif absent:
-        yield f"the VirtualService {shape.route} sends to the port {absent[0]}, which the Service {shape.service} does not have"
+        yield Obstacle(
+            text=f"the VirtualService {shape.route} sends to the port {absent[0]}, which the Service {shape.service} does not "
+            "have",
+            do_next=f"Let {shape.route} send to one of the ports of {shape.service}, or leave the port out where it has only one",
+        )
     elif "mesh" in shape.gateways and not any(map(is_http, ports)):
-        yield (
-            f"the Service {shape.service} has no port that sidecars route as HTTP (name it `http`, set its appProtocol, or bind "
-            "the VirtualService to Gateways only)"
+        yield Obstacle(
+            text=f"the Service {shape.service} has no port that sidecars route as HTTP",
+            do_next=f"Name the port `http`, set its appProtocol to `http`, or bind {shape.route} to Gateways only",
         )
     elif not shape.ports and len(every) > 1 and _are_all(shape, gateways):
         # Without a port Istio sends to a Service's only one, or else to the one that the listener has.
         listened = {server.port for server in _servers(shape, gateways)}
         if listened and not listened & numbers:
             shown = " or ".join(map(str, sorted(listened)))
-            yield (
-                f"the VirtualService {shape.route} names no port of the Service {shape.service}, which has several, none of them "
-                f"the Gateway's {shown}"
+            yield Obstacle(
+                text=f"the VirtualService {shape.route} names no port of the Service {shape.service}, which has several, none of "
+                f"them the Gateway's {shown}",
+                do_next=f"Name the port of {shape.service} in the destinations of {shape.route}",
             )
 
 
@@ -285,15 +304,24 @@ def _are_all(shape: Shape, gateways: Mapping[str, Mapping[str, Any] | None]) -> 
     return bool(shape.gateways) and all(name in gateways for name in shape.gateways)
 
 
-def _no_way_in(shape: Shape, gateways: Mapping[str, Mapping[str, Any] | None]) -> Iterator[str]:
+def _no_way_in(shape: Shape, gateways: Mapping[str, Mapping[str, Any] | None]) -> Iterator[Obstacle]:
     """Why no request can arrive."""
     route, names = f"the VirtualService {shape.namespace}/{shape.route}", " and ".join(shape.gateways)
     if shape.delegate and not shape.roots and shape.all_roots:
-        yield f"{route} has no hosts, and no VirtualService delegates to it: no request arrives"
+        yield Obstacle(
+            text=f"{route} has no hosts, and no VirtualService delegates to it: no request arrives",
+            do_next=f"Create the VirtualService that delegates to {shape.route}, or give {shape.route} hosts",
+        )
     if not _are_all(shape, gateways):
         return
     if not any(gateways[name] for name in shape.gateways):
-        yield f"{route} is bound to {names}, and there is no such Gateway: no request arrives"
+        yield Obstacle(
+            text=f"{route} is bound to {names}, and there is no such Gateway: no request arrives",
+            do_next=f"Create the Gateway, or correct `gateways` of {shape.route}",
+        )
     elif not any(_servers(shape, gateways)):
         hosts = " or ".join(shape.hosts)
-        yield f"{route} is bound to {names}, where no server takes HTTP requests for {hosts}: no request arrives"
+        yield Obstacle(
+            text=f"{route} is bound to {names}, where no server takes HTTP requests for {hosts}: no request arrives",
+            do_next=f"Add the host to an HTTP or HTTPS server of {names}, or correct `hosts` or `gateways` of {shape.route}",
+        )

@@ -28,7 +28,6 @@ from helm_canary.probing import (
     Verdict,
     cause,
     gateway_request,
-    host_of,
     is_ready,
     judge,
     paths_to_try,
@@ -202,7 +201,7 @@ class Serving:
 
     def _answers(self, live: Live, track: Track, pod: Pod) -> bool:
         """Whether anything comes from a pod's port. An error of the app is a note."""
-        reply = self._send(pod, paths_to_try(self.path, pod.ready_path)[0], host_of(self.shape, self.proxies.gateways))
+        reply = self._send(pod, paths_to_try(self.path, pod.ready_path)[0], self._host())
         if reply.status >= 500:
             self._note(f"{track.value.capitalize()} itself answers {reply.status}, asked in its pod {pod.name}.")
         return reply.heard
@@ -210,6 +209,9 @@ class Serving:
     def _send(self, pod: Pod, path: str, host: str) -> Reply:
         self.report.waiting(f"an answer to GET {path}", f"sent to the pod {pod.name}", 0)
         return self.pods.send(self.shape.namespace, pod.name, pod.port, Request(host=host, path=path, tls=pod.tls))
+
+    def _host(self) -> str:
+        return next((host for host in self.shape.hosts if "*" not in host), self.shape.host)
 
     def _pod(self, live: Live, track: Track, item: Mapping[str, Any]) -> Pod:
         service = live.find("Service", self.shape.service)

@@ -20,7 +20,6 @@ from helm_canary.probing import (
     cause,
     common_host,
     gateway_request,
-    host_of,
     judge,
     paths_to_try,
     pod_to_ask,
@@ -115,15 +114,6 @@ def test_a_server_that_serves_the_host_is_asked(name: str) -> None:
     gateways = {"shop/web": {"spec": {"selector": {"istio": "x"}, "servers": servers}}}
     found, request = gateway_request({"spec": {"http": [{"route": ROUTE}]}}, gateways, SHAPE, ["/"])
     assert (found.number, request.tls, request.host) == expected
-
-
-def test_a_host_is_named_that_a_gateway_takes() -> None:
-    """Not the first of the VirtualService's, which may be for the mesh; where no Gateway is known, the first that is a name."""
-    hosts = ("*.mesh.example.com", HOST, "shop.example.com")
-    gateways = {"shop/web": {"spec": {"servers": [server(hosts="shop.example.com")]}}}
-    assert host_of(replace(SHAPE, hosts=hosts), gateways) == "shop.example.com"
-    assert host_of(replace(SHAPE, hosts=hosts), {}) == HOST
-    assert host_of(replace(SHAPE, hosts=("*",)), {}) == HOST
 
 
 UNASKABLE = {

@@ -159,12 +159,12 @@ def test_arguments_that_are_too_long_are_told(processes: Processes) -> None:
 def test_the_time_limit_ends_a_process(processes: Processes, tmp_path: Path) -> None:
     """A process that does not end is ended, and the error says how long it had."""
     note = tmp_path / "pid"
-    with pytest.raises(ToolTimeoutError, match=r"did not end within 0\.5 s"):
+    with pytest.raises(ToolTimeoutError, match=r"did not end within 4 s"):
         processes.run(
             script(
                 f"import os, pathlib, time; pathlib.Path({str(note)!r}).write_text(str(os.getpid())); time.sleep(60)"
             ),
-            timeout_s=0.5,
+            timeout_s=4,
         )
 
     assert ends(int(note.read_text()))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from helm_canary import routing
 from helm_canary.core.model import Split
 from helm_canary.manifest import find_shape
-from helm_canary.routing import asked_split, follow_roots, obstacles
+from helm_canary.routing import asked_split, follow_roots
 from tests.adapters.record import NAMESPACE
 from tests.adapters.recordings import items, objects, shape
 
@@ -123,11 +125,20 @@ RIVALS: dict[str, tuple[dict[str, Any], str | None, str | None]] = {
 }  # fmt: skip
 
 
+def obstacles(*arguments: Any) -> list[str]:
+    """What is said of them; each says what to do as well, and none to delete anything."""
+    found = list(routing.obstacles(*arguments))
+    for one in found:
+        assert one.do_next
+        assert "do not delete" in one.do_next or not re.search("(?i)delete|remove", one.do_next)
+    return [str(one) for one in found]
+
+
 @pytest.mark.parametrize(("other", "alone", "meshed"), RIVALS.values(), ids=[*RIVALS])
 def test_rival_routes_are_obstacles(other: dict[str, Any], alone: str | None, meshed: str | None) -> None:
     """Any that sends something to this Service, and in the mesh any with one of our hosts; a shared host on gateways is fine."""
     for place, said in ((SHAPE, alone), (MESHED, meshed)):
-        found = list(obstacles([ROUTE, other], SERVICE, place))
+        found = obstacles([ROUTE, other], SERVICE, place)
         assert len(found) == (said is not None)
         assert said is None or (said in found[0] and other["metadata"]["name"] in found[0])
 
@@ -168,10 +179,10 @@ def test_a_service_needs_a_port_that_is_routed(
 ) -> None:
     """A gateway splits requests to every port that it has; a sidecar only where it reads HTTP."""
     for place, said in ((SHAPE, alone), (MESHED, meshed)):
-        found = list(obstacles([], {"spec": {"ports": ports}}, place))
+        found = obstacles([], {"spec": {"ports": ports}}, place)
         assert len(found) == (said is not None)
         assert said is None or said in found[0]
-    assert list(obstacles([], None, SHAPE)) == []
+    assert obstacles([], None, SHAPE) == []
 
 
 TO_BOTH = [entry("production", 90), entry("canary", 10)]
@@ -246,7 +257,7 @@ WAYS: dict[str, tuple[dict[str, Any], list[str]]] = {
 @pytest.mark.parametrize(("own", "said"), WAYS.values(), ids=[*WAYS])
 def test_a_way_past_the_weights_is_an_obstacle(own: dict[str, Any], said: list[str]) -> None:
     """What of our own VirtualService reaches the service whatever the weights, or shares with them, is named; no more."""
-    assert list(obstacles([own], SERVICE, SHAPE)) == [f"the VirtualService {NAME} {text}" for text in said]
+    assert obstacles([own], SERVICE, SHAPE) == [f"the VirtualService {NAME} {text}" for text in said]
 
 
 # --- the way in -------------------------------------------------------------------------------------------------------
@@ -314,7 +325,7 @@ def test_a_delegate_is_where_its_roots_are(
     found = follow_roots(UNBOUND, others, all_read=True)
 
     assert (found.roots, found.gateways, found.hosts, found.all_roots) == (roots, gateways, hosts, True)
-    said = list(obstacles(others, SERVICE, found))
+    said = obstacles(others, SERVICE, found)
     assert [text for text in said if "no request arrives" in text] == (
         []
         if roots
@@ -326,7 +337,7 @@ def test_a_delegate_whose_roots_are_not_all_read_is_not_called_unreachable() -> 
     """What could not be read may be the root; callers that are not seen are reckoned with."""
     found = follow_roots(UNBOUND, [], all_read=False)
 
-    assert list(obstacles([], SERVICE, found)) == []
+    assert obstacles([], SERVICE, found) == []
     assert found.unknown_callers
     assert not follow_roots(UNBOUND, [root()], all_read=True).unknown_callers
 
@@ -340,7 +351,7 @@ def test_a_root_is_no_rival_of_its_delegate() -> None:
     """It has the delegate's hosts in the mesh; what it sends to the Service by itself is another way all the same."""
     meshed = root(gateways=["mesh"])
     bound = follow_roots(UNBOUND, [meshed], all_read=True)
-    assert list(obstacles([meshed], SERVICE, bound)) == []
+    assert obstacles([meshed], SERVICE, bound) == []
 
     twice = root(http=[*meshed["spec"]["http"], *to(SHAPE.host)])
     (found,) = obstacles([twice], SERVICE, bound)
@@ -386,7 +397,7 @@ def test_a_virtual_service_needs_a_gateway_that_exists(
     bound: tuple[str, ...], gateways: dict[str, dict[str, Any] | None], fine: bool
 ) -> None:
     """Where none of its Gateways exists and no sidecar follows it either no request arrives; what was not read may exist."""
-    found = list(obstacles([ROUTE], SERVICE, replace(SHAPE, gateways=bound), gateways))
+    found = obstacles([ROUTE], SERVICE, replace(SHAPE, gateways=bound), gateways)
 
     said = (
         f"the VirtualService {NAME} is bound to {' and '.join(bound)}, and there is no such Gateway: no request arrives"

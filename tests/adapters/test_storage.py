@@ -6,6 +6,7 @@ import base64
 import copy
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,17 @@ import pytest
 
 from helm_canary.core.model import Change, Direction, Record, Split, TrackTarget, Upgrade, Version
 from helm_canary.errors import CanaryError, RefusedError
-from helm_canary.helm import Helm, chart_digest, native_arguments, parse_storage, step_arguments, write_stub
+from helm_canary.helm import (
+    ChartSource,
+    Helm,
+    missing_dependencies,
+    native_arguments,
+    parse_storage,
+    step_arguments,
+    write_stub,
+)
 from helm_canary.manifest import parse_objects
+from helm_canary.process import Connection, Processes
 from tests.adapters.recordings import items, text
 
 if TYPE_CHECKING:
@@ -71,6 +81,9 @@ HISTORIES: list[tuple[list[str], int, int | None]] = [
     (["failed", "failed", "pending-rollback"], 3, None),
     (["superseded", "superseded", "failed"], 3, 2),
     (["deployed", "uninstalling"], 2, 1),
+    (["superseded", "uninstalled", "deployed"], 3, 3),
+    (["superseded", "uninstalled", "failed"], 3, None),
+    (["uninstalled", "superseded", "failed"], 3, 2),
 ]
 
 
@@ -82,6 +95,39 @@ def test_newest_and_applied(statuses: list[str], newest: int, applied: int | Non
         stored = parse_storage(json.dumps({"items": found}))
         assert stored.newest is not None
         assert (stored.newest.number, stored.applied.number if stored.applied else None) == (newest, applied)
+
+
+def removed(secret: dict[str, Any]) -> dict[str, Any]:
+    """A revision whose objects `helm uninstall` deleted, whatever a later installation calls it."""
+    made, body = copy.deepcopy(secret), decoded(secret)
+    body["info"]["deleted"] = "2026-01-31T09:00:00Z"
+    made["data"]["release"] = encoded(body)
+    return made
+
+
+def test_an_uninstalled_release_is_no_release() -> None:
+    """What `helm uninstall --keep-history` leaves is history: nothing is installed, and its revision is known."""
+    secrets = [with_status(ONE, "superseded", 1), removed(with_status(ONE, "uninstalled", 2))]
+
+    stored = parse_storage(json.dumps({"items": secrets}))
+
+    assert (stored.newest, stored.applied, list(stored.earlier())) == (None, None, [])
+    assert stored.uninstalled is not None
+    assert stored.uninstalled.number == 2
+
+
+@pytest.mark.parametrize("status", ["superseded", "uninstalled"])
+def test_what_was_uninstalled_is_not_of_the_release_that_came_after(status: str) -> None:
+    """An installation calls the uninstalled revision superseded; neither it nor what was before it was applied here."""
+    before = [with_status(ONE, "superseded", 1), removed(with_status(ONE, status, 2))]
+
+    failed = parse_storage(json.dumps({"items": [*before, with_status(ONE, "failed", 3)]}))
+    later = parse_storage(
+        json.dumps({"items": [*before, with_status(ONE, "superseded", 3), with_status(ONE, "deployed", 4)]})
+    )
+
+    assert failed.applied is None
+    assert [revision.number for revision in later.earlier()] == [3]
 
 
 def test_revisions_are_ordered_as_numbers() -> None:
@@ -211,6 +257,21 @@ def test_a_step_says_what_the_eight_commands_said() -> None:
     ]  # fmt: skip
 
 
+def test_an_uninstalled_release_is_replaced_by_helm_install() -> None:
+    """`helm upgrade --install` looks for it in the order of names, in which revision 10 comes before 9."""
+    helm = Helm(
+        processes=Processes(environment={}),
+        connection=Connection(),
+        release="small",
+        source=ChartSource(chart="c"),
+        folder=Path(),
+    )
+
+    assert helm.command(step("84"))[:4] == ["helm", "upgrade", "small", "c"]
+    assert helm.command(replace(step("84"), anew=True))[:5] == ["helm", "install", "small", "c", "--replace"]
+    assert "--install" not in helm.command(replace(step("84"), anew=True))
+
+
 @pytest.mark.parametrize("driver", ["configmap", "memory", "sql", "configmaps", "SQL", "nonsense"])
 def test_releases_kept_elsewhere_are_refused(driver: str) -> None:
     """Where Helm does not keep releases in Secrets, the release under way could not be seen."""
@@ -224,23 +285,22 @@ def test_releases_in_secrets_are_read() -> None:
         Helm.check_driver(driver)
 
 
-def test_a_charts_digest_tells_its_content(tmp_path: Path) -> None:
-    """A changed, renamed or added file of a chart's folder is another chart; its place is none."""
-    chart = tmp_path / "a"
-    (chart / "templates").mkdir(parents=True)
-    (chart / "templates/x.yaml").write_text("x")
-    first = chart_digest(str(chart), "")
-    digests = {first}
-    (chart / "templates/x.yaml").write_text("y")
-    digests.add(chart_digest(str(chart), ""))
-    (chart / "templates/x.yaml").rename(chart / "templates/y.yaml")
-    digests.add(chart_digest(str(chart), ""))
-    (chart / "z").write_text("")
-    digests.add(chart_digest(str(chart), ""))
-    assert len(digests) == 4
+DEPENDENCIES = "dependencies:\n- {name: lib, version: 1.x.x, repository: file://../lib}\n- {name: db, version: 1.0.0}\n"
+LAID_OUT: dict[str, tuple[str, list[str]]] = {
+    "nothing": ("", ["lib", "db"]),
+    "one packed": ("charts/lib-1.2.3.tgz", ["db"]),
+    "one of a name that goes on": ("charts/lib-extra-1.2.3.tgz", ["lib", "db"]),
+    "one as a folder": ("charts/db/Chart.yaml", ["lib"]),
+}
 
-    twin = tmp_path / "b"
-    (twin / "templates").mkdir(parents=True)
-    (twin / "templates/x.yaml").write_text("x")
-    assert chart_digest(str(twin), "") == first
-    assert chart_digest("repo/page", "1.0.0") != chart_digest("repo/page", "1.0.1")
+
+@pytest.mark.parametrize(("file", "missing"), LAID_OUT.values(), ids=[*LAID_OUT])
+def test_the_dependencies_that_a_checkout_lacks_are_known(file: str, missing: list[str], tmp_path: Path) -> None:
+    """Those that are neither packed nor laid out below `charts`; a chart without any, or from a registry, lacks none."""
+    (tmp_path / "Chart.yaml").write_text(DEPENDENCIES)
+    if file:
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).write_text("")
+
+    assert missing_dependencies(tmp_path) == missing
+    assert missing_dependencies(tmp_path / "nowhere") == []

@@ -110,7 +110,7 @@ def test_a_release_that_helm_3_made_is_no_other_version(changes: dict[str, Any])
     found = seen(items("helm-3.json"), "helm-3.yaml", target=changes)
 
     assert found.production.version == rendered("helm-3.yaml", Track.PRODUCTION)
-    assert found.edits == ()
+    assert [edit for edit in found.edits if not edit.gone] == []  # of the other objects there is no recording
 
 
 def seen(objects: list[dict[str, Any]], manifest: str, target: dict[str, Any] | None = None) -> Observed:
@@ -210,6 +210,22 @@ def test_missing_objects_are_no_states() -> None:
     found = seen([item for item in items("steady.json") if item["kind"] == "Gateway"], "steady.yaml")
 
     assert (found.production.version, found.canary.version, found.asked) == (None, None, None)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("Service", SHAPE.service), ("DestinationRule", SHAPE.rule)])
+def test_what_carries_the_traffic_and_was_deleted_is_an_edit(kind: str, name: str) -> None:
+    """Without its Service or DestinationRule nothing reaches the pods; what was never applied is not missing."""
+    there = live("steady.json")
+    without = Live(items=tuple(item for item in there.items if item["kind"] != kind))
+    newest = revision(text("steady.yaml"))
+    only_new = revision(text("steady.yaml"), number=2, status="failed")
+
+    def gone(stored: Stored, live: Live) -> list[str]:
+        return [edit.where for edit in observe(stored, live, SHAPE).edits if edit.gone]
+
+    assert gone(Stored(newest=newest, applied=newest), there) == []
+    assert gone(Stored(newest=newest, applied=newest), without) == [f"{kind}/{name}"]
+    assert gone(Stored(newest=only_new, applied=revision("")), without) == []
 
 
 def test_no_release_is_observed_as_none() -> None:

@@ -49,6 +49,7 @@ def _upgrade(step: Upgrade) -> str:
             words = ["weights", str(step.split)]
         case Change.INSTALL:
             words += [_target(step.production), "and", _target(step.canary), str(step.split)]
+            words += ["anew"] if step.anew else []
         case Change.SHARED | Change.RECORD:
             pass
     words.append(f"[{place(step.record)}]")

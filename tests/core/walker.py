@@ -155,18 +155,23 @@ class Walk:
 
     def _fail_watch(self, world: World, watch: Watch, wanted: Wanted, made: Plan) -> None:
         """Production loses pods while it is watched. Its way out is taken where the canary can carry the traffic."""
-        back = next(stage.number for stage in stages_for(self.weights) if stage.role is Role.RETURN) - 1
         for left in {0, max(world.production.replicas - 1, 0)}:
             failing = replace(world, production=replace(world.production, ready=left, known=left))
             if not (watch.on_failure and world.canary.full and world.canary.replicas):
-                self._meet(failing, back)
+                self._meet(failing, self._goes_on(failing))
                 continue
             for step in watch.on_failure:
                 self._judge(check_step(self._truth(failing), step), failing, wanted, made)
                 for dead in sim.deaths(failing, step):
-                    self._die(dead, back)
+                    self._die(dead, self._goes_on(dead))
                 failing = sim.after(failing, step)
-            self._meet(failing, back)
+            self._meet(failing, self._goes_on(failing))
+
+    def _goes_on(self, world: World) -> int:
+        """The stage that goes on from there: finish where its record says so, else return."""
+        over = world.record is not None and world.record.direction is Direction.FINISHED
+        role = Role.FINISH if over else Role.RETURN
+        return next(stage.number for stage in stages_for(self.weights) if stage.role is role) - 1
 
     # --- what must hold ------------------------------------------------------------------------------------------------
 

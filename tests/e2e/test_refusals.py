@@ -122,7 +122,7 @@ def test_a_rival_route_is_refused(rival: Rival, under_way: Service, lab: Lab) ->
     try:
         before = all_of_it(under_way)
         check_refused(
-            under_way.stage(3, "84"), f"the VirtualService {namespace}/rival also routes to", "Correct each of these"
+            under_way.stage(3, "84"), f"the VirtualService {namespace}/rival also routes to", "do not delete it"
         )
         assert all_of_it(under_way) == before
     finally:

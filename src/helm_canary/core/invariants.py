@@ -10,7 +10,7 @@ that belief and returns every broken rule; `check_state` judges an instant, for 
     Rule 3   weights sum to 100
     Rule 4   before promote production stays as it is; one upgrade changes one thing
     Rule 5   production is watched when it gets all traffic, and a way out stands by
-    Rule 6   the plan proves what it leaves, and leaves what it says; an empty plan says why it is empty
+    Rule 6   the plan proves what it leaves, and leaves what it says; an empty plan says why it is empty, of what is served
     Rule 8   the record never claims more than is true once it is written
     Rule 11  no track that has weight loses replicas
     Rule 12  chart hooks run with the step that first starts pods of the new version, and with the first one after these are Ready
@@ -130,7 +130,10 @@ def believe(observed: Observed) -> State:
 def check_plan(observed: Observed, plan: Plan) -> list[Violation]:
     """Every rule that a plan would break, played from what is observed; an empty list is the only good answer."""
     state, found = believe(observed), []
-    start = check_state(replace(state, in_force=frozenset()))
+    # What production lacks of the pods that it asks for now is not this plan's doing, though the plan may be the first to ask.
+    record, live = observed.record, observed.production.replicas
+    asked = None if observed.hpa else max(record.replicas if record else 0, live)
+    start = check_state(replace(state, in_force=frozenset(), capacity=asked))
     for number, step in enumerate(plan.steps):
         found += check_step(state, step, number)
         if isinstance(step, Watch):
@@ -185,6 +188,13 @@ def _check_empty(observed: Observed, plan: Plan, state: State) -> Iterator[Viola
     if observed.asked is not None and Prove(split=observed.asked) not in plan.steps:
         yield Violation(rule=6, step=0, text="the plan is empty and does not prove the live weights")
     record, stage = observed.record, plan.goal
+    waited = {step.track for step in plan.steps if isinstance(step, (WaitReady, Watch))}
+    if stage is not None and (state.asked is None or any(edit.gone for edit in observed.edits)):
+        yield Violation(rule=6, step=0, text="the plan is empty, and nothing reaches the service")
+    for track in Track:
+        weight = state.asked.of(track) if stage is not None and state.asked is not None else 0
+        if weight > 0 and state.track(track).ready == 0 and track not in waited:
+            yield Violation(rule=6, step=0, text=f"the plan is empty, and no pod of {track.value} answers", track=track)
     if stage is None or record is None or plan.result is not Result.NOTHING:
         return
     if record.direction is Direction.FINISHED and stage.role is Role.FINISH:

@@ -250,13 +250,28 @@ class TrackState:
 
 @dataclass(frozen=True, kw_only=True)
 class Edit:
-    """A live field that is not what the release last wrote: where, what was found, what was expected, and by whom."""
+    """A live field that is not what the release last wrote: where, what was found, what was expected, and by whom.
+
+    gone  the whole object is not there, and without it nothing reaches the pods
+    """
 
     where: str
     found: str
     expected: str
     manager: str = ""
     at: str = ""
+    gone: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Obstacle:
+    """Why no stage may be planned at all, as a part of a sentence, and what takes it away without harm to anybody's traffic."""
+
+    text: str
+    do_next: str
+
+    def __str__(self) -> str:
+        return self.text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,6 +279,8 @@ class Observed:
     """Everything the planner may know.
 
     installed    a Helm release of this name exists
+    uninstalled  there was one, and Helm remembers it: `helm uninstall --keep-history`
+    uninstalling Helm deletes its objects, or died over it
     ever_ready   its installation was Ready once
     unserved     it was not finished, and no request reaches it though its pods are Ready
     revision     newest Helm revision, 0 where there is none
@@ -273,13 +290,17 @@ class Observed:
     route_missing  there is no VirtualService: nothing reaches the service
     hpa          an autoscaler owns production's replicas
     edits        differences that other hands made
-    obstacles    why no stage may be planned at all: rival routes, a port that is not routed, no way in
+    obstacles    why no stage may be planned at all: rival routes, a port that is not routed, no way in; of an installation
+                 also a Service of that name that serves already, and objects that are others'
+    bypasses     other ways to the pods, which follow no weights
     changes      what the wanted chart and values make of the shared objects, compared with what is stored
     early        those of the changed ones that the new version's pods read, or that their pods need
     shared       the part of the changes that `--allow` names
     """
 
     installed: bool
+    uninstalled: bool = False
+    uninstalling: bool = False
     ever_ready: bool = True
     unserved: bool = False
     revision: int = 0
@@ -292,7 +313,8 @@ class Observed:
     hpa: bool = False
     record: Record | None = None
     edits: tuple[Edit, ...] = ()
-    obstacles: tuple[str, ...] = ()
+    obstacles: tuple[Obstacle, ...] = ()
+    bypasses: tuple[str, ...] = ()
     changes: Shared = Shared()
     early: tuple[str, ...] = ()
     shared: Shared = Shared()
@@ -364,6 +386,7 @@ class Upgrade:
     shared    what it does to objects that both tracks share; all others stay as they are stored
     hooks     which chart hooks run in this step
     at_once   written before it is checked: only a rollback's weights, which nothing else can change with
+    anew      the installation of a release whose name an uninstalled one has
     """
 
     change: Change
@@ -376,6 +399,7 @@ class Upgrade:
     shared: Shared = Shared()
     hooks: Hooks = Hooks.NONE
     at_once: bool = False
+    anew: bool = False
     why: str
 
     def target(self, track: Track) -> TrackTarget:
@@ -478,6 +502,8 @@ class Reason(str, Enum):
     OTHER_WEIGHTS = "other-weights"
     DIFFERENT = "different"
     NOT_READY = "not-ready"
+    NOT_SERVED = "not-served"
+    UNINSTALLING = "uninstalling"
     NO_PREVIOUS = "no-previous"
     OBSTACLE = "obstacle"
     NEEDED_EARLY = "needed-early"

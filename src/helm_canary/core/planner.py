@@ -50,18 +50,27 @@ from helm_canary.core.refusals import (
     refuse_not_begun,
     refuse_not_installed,
     refuse_not_ready,
+    refuse_not_served,
     refuse_obstacles,
     refuse_other_release,
     refuse_other_weights,
     refuse_skipped,
     refuse_unfinished,
+    refuse_uninstalling,
     refuse_unknown_stage,
     refuse_without_route,
 )
-from helm_canary.core.stages import canary_replicas, has_touched_production, share, stage_named, stages_for
+from helm_canary.core.stages import (
+    FIRST_CANARY,
+    canary_replicas,
+    has_touched_production,
+    share,
+    stage_named,
+    stages_for,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 PRODUCTION, CANARY = Track.PRODUCTION, Track.CANARY
 FINISHED_OUTCOMES = ("installed", "found", "finished")
@@ -73,7 +82,10 @@ def plan(observed: Observed, wanted: Wanted) -> Plan | Refusal:
     """The one entry: a pure function of what is observed and what is wanted."""
     if isinstance(wanted, WantedRollback):
         return _plan_rollback(observed, wanted)
-    return _plan_stage(observed, wanted)
+    made = _plan_stage(observed, wanted)
+    if isinstance(made, Refusal) or wanted.number > FIRST_CANARY:
+        return made
+    return replace(made, notes=(*made.notes, *observed.bypasses))
 
 
 # --- the draft ------------------------------------------------------------------------------------
@@ -268,6 +280,8 @@ def _plan_stage(observed: Observed, wanted: WantedStage) -> Plan | Refusal:
     stages = stages_for(wanted.weights)
     if not 1 <= wanted.number <= len(stages):
         return refuse_unknown_stage(wanted.number, stages, wanted.weights)
+    if observed.uninstalling:
+        return refuse_uninstalling(observed)
     stage, version, record = stages[wanted.number - 1], wanted.version, _standing(observed)
     if not _is_installed(observed, version):
         return _plan_first(observed, wanted, stage)
@@ -338,19 +352,21 @@ def _plan_first(observed: Observed, wanted: WantedStage, stage: Stage) -> Plan |
         by=wanted.by,
         since=wanted.by.at,
     )
-    written = observed.production.version == version and observed.applied and observed.asked == ALL_PRODUCTION
+    written = observed.installed and observed.applied and observed.asked == ALL_PRODUCTION
     # Where no request arrives, what keeps it away may be any object of the chart.
-    stands = written and not observed.unserved
-    draft = _Draft.of(observed, observed.record or begun, version) if stands else _install(begun)
+    stands = written and observed.production.version == version and not observed.unserved
+    anew = observed.uninstalled
+    draft = _Draft.of(observed, observed.record or begun, version) if stands else _install(begun, anew=anew)
     draft.wait_ready(PRODUCTION)
     draft.prove()
     past = Past(id=version.id, outcome="installed", run=wanted.by.run, at=wanted.by.at)
     done = replace(begun, direction=Direction.FINISHED, history=(past,))
     draft.settle(done, observed.applied, "remember that the installation is Ready", hooks=Hooks.POST)
-    return _planned(draft, stage, f"{version.id} is installed for the first time; there is nothing to canary against.")
+    when = "again, after the release was uninstalled" if observed.uninstalled else "for the first time"
+    return _planned(draft, stage, f"{version.id} is installed {when}; there is nothing to canary against.")
 
 
-def _install(record: Record) -> _Draft:
+def _install(record: Record, *, anew: bool) -> _Draft:
     """The one upgrade that sets everything at once: no rule of traffic applies before there is any."""
     draft = _Draft(
         production=_DraftTrack(version=record.new, replicas=record.replicas, has_pods=True, ready=False),
@@ -364,6 +380,7 @@ def _install(record: Record) -> _Draft:
     assert isinstance(step, Upgrade)
     draft.steps[-1] = replace(
         step,
+        anew=anew,
         production=replace(step.production, replicas=record.replicas),
         canary=replace(step.canary, replicas=0),
     )
@@ -464,9 +481,13 @@ def _move(observed: Observed, wanted: WantedStage, record: Record, before: Stage
     shared = _removed_at_finish(observed, record) if stage.role is Role.FINISH else KEPT
     why = f"remember that {stage.name} is reached"
     draft.settle(arrived, observed.applied, why, shared=shared, hooks=hooks)
-    at = "goes to" if draft.wrote else "is at"
+    because = f"The release {record.new.id} {'goes to' if draft.wrote else 'is at'} {stage}."
+    awaited = {step.track for step in draft.steps if isinstance(step, (WaitReady, Watch))}
+    gaps = [] if draft.wrote else _gaps(observed, awaited)
+    if gaps:
+        return refuse_not_served(observed, because, gaps)
     notes = [*(_overwritten(found) if found.route_missing else []), *_of_shared(observed.changes, stage)]
-    return _planned(draft, stage, f"The release {record.new.id} {at} {stage}.", notes)
+    return _planned(draft, stage, because, notes)
 
 
 def _records_of_move(
@@ -634,11 +655,11 @@ def _plan_of_what_production_runs(observed: Observed, wanted: WantedStage, stage
         return _plan_shared_only(observed, wanted, stage)
     if record is None or record.previous is not None:
         because = f"Production runs {version.id} already."
-        return replace(_nothing(observed, stage, Result.ALREADY_PAST, because), notes=_not_released(observed))
+        return _nothing(observed, stage, Result.ALREADY_PAST, because, _not_released(observed))
     if not observed.production.fully_ready:
         return refuse_not_ready(observed, version)
     because = f"{version.id} is the first version that was installed; there is nothing to canary against."
-    return replace(_nothing(observed, stage, Result.FIRST_INSTALL, because), notes=_not_released(observed))
+    return _nothing(observed, stage, Result.FIRST_INSTALL, because, _not_released(observed))
 
 
 def _plan_shared_only(observed: Observed, wanted: WantedStage, stage: Stage) -> Plan | Refusal:
@@ -695,6 +716,7 @@ def _plan_restored(observed: Observed, wanted: WantedStage, stage: Stage) -> Pla
     draft, replicas = _Draft.of(observed, observed.record, None), 1 if observed.hpa else done.replicas
     if draft.split == NO_ROUTE:
         _write_route_again(draft, _to_who_can_serve(observed), underway)
+    _write_what_is_gone(observed, draft, underway)
     if draft.production.version != home:
         _give_the_traffic_to(draft, home, underway)
     else:
@@ -754,6 +776,10 @@ def _plan_new_release(observed: Observed, wanted: WantedStage) -> Plan | Refusal
     known = observed.record is not None or observed.canary.replicas == 0
     steady = _with_route(observed, record) if known else observed
     strange = _not_steady(steady)
+    # What was deleted and is allowed is written again before anything else.
+    steady = replace(
+        steady, edits=tuple(one for one in steady.edits if not (one.gone and one.where in steady.shared.names))
+    )
     if strange or steady.edits:
         return refuse_different(steady, observed.record, stages[0], strange)
     if observed.obstacles:
@@ -805,6 +831,13 @@ def _write_route_again(draft: _Draft, split: Split, record: Record) -> None:
     draft.shift(split, record, "there is no VirtualService: write it again")
 
 
+def _write_what_is_gone(observed: Observed, draft: _Draft, record: Record) -> None:
+    """First of all what nothing is served without; any write brings it back."""
+    gone = [edit.where for edit in observed.edits if edit.gone]
+    if gone and not draft.wrote:
+        draft.write(Change.RECORD, record, f"write {' and '.join(gone)} again")
+
+
 def _to_who_can_serve(observed: Observed) -> Split:
     """Without a route nobody is served, so some pods are better than none."""
     production, canary = observed.production, observed.canary
@@ -816,15 +849,17 @@ def _to_who_can_serve(observed: Observed) -> Split:
 
 
 def _plan_rollback(observed: Observed, wanted: WantedRollback) -> Plan | Refusal:
+    if observed.uninstalling:
+        return refuse_uninstalling(observed)
     record = observed.record
     if not observed.installed or record is None or record.previous is None:
         return refuse_no_previous(observed)
     if wanted.of and wanted.of not in (record.new.id, record.new.tag):
         because = f"The record names {record.new.id}, not {wanted.of}: there is nothing of it to undo."
-        return _nothing(observed, None, Result.NOTHING, because)
+        return _empty(observed, None, Result.NOTHING, because)
     again = record.direction is Direction.ROLLED_BACK
-    if again and not _is_disturbed(observed, record.previous):
-        return _nothing(observed, None, Result.NOTHING, f"The release {record.new.id} is rolled back already.")
+    if again and not _is_disturbed(observed, record.previous) and not _gaps(observed):
+        return _empty(observed, None, Result.NOTHING, f"The release {record.new.id} is rolled back already.")
     replicas = _replicas_now(observed, record)
     underway = replace(record, direction=Direction.ROLLING_BACK, replicas=replicas, by=wanted.by, since=wanted.by.at)
     past = Past(id=record.new.id, outcome="rolled-back", run=wanted.by.run, at=wanted.by.at)
@@ -833,6 +868,7 @@ def _plan_rollback(observed: Observed, wanted: WantedRollback) -> Plan | Refusal
     draft, notes = _Draft.of(observed, record, None), []
     if draft.split == NO_ROUTE:
         _write_route_again(draft, _to_who_can_serve(observed), underway)
+    _write_what_is_gone(observed, draft, underway)
     if draft.production.version != record.previous:
         _give_the_traffic_to(draft, record.previous, underway)
     else:
@@ -947,12 +983,38 @@ def _planned(draft: _Draft, goal: Stage | None, because: str, notes: Sequence[st
     return Plan(steps=tuple(draft.steps), result=result, goal=goal, because=because, notes=tuple(notes))
 
 
-def _nothing(observed: Observed, goal: Stage | None, result: Result, because: str) -> Plan:
+def _nothing(
+    observed: Observed, goal: Stage | None, result: Result, because: str, notes: tuple[str, ...] = ()
+) -> Plan | Refusal:
+    """Nothing is to be done: true only where what is said to be there serves."""
+    gaps = _gaps(observed)
+    if gaps:
+        return refuse_not_served(observed, because, gaps)
+    return replace(_empty(observed, goal, result, because), notes=notes)
+
+
+def _gaps(observed: Observed, awaited: Collection[Track] = ()) -> list[str]:
+    """Why requests are not answered, as far as the cluster shows it; not of a track whose pods the plan waits for."""
+    found = [f"there is no {edit.where}" for edit in observed.edits if edit.gone]
+    if observed.asked is None:
+        found.append(
+            "there is no VirtualService" if observed.route_missing else "not all its routes have the same weights"
+        )
+        return found
+    for track in Track:
+        state, weight = observed.track(track), observed.asked.of(track)
+        if weight and not state.serving and track not in awaited:
+            has = f"{state.serving} of {state.replicas} pods" if state.version else "no Deployment"
+            found.append(f"{track.value} has {weight} % of the traffic and {has}" + (" Ready" if state.version else ""))
+    return found
+
+
+def _empty(observed: Observed, goal: Stage | None, result: Result, because: str) -> Plan:
     proof: tuple[Step, ...] = (Prove(split=observed.asked),) if observed.asked is not None else ()
     return Plan(steps=proof, result=result, goal=goal, because=because)
 
 
-def _already_past(observed: Observed, stage: Stage, record: Record) -> Plan:
+def _already_past(observed: Observed, stage: Stage, record: Record) -> Plan | Refusal:
     because = f"The release {record.new.id} has passed {stage}: it is at {record.reached}, toward {record.toward}."
     return _nothing(observed, stage, Result.ALREADY_PAST, because)
 

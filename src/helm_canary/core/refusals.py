@@ -72,7 +72,8 @@ def refuse_not_ready(observed: Observed, version: Version) -> Refusal:
 
 
 def refuse_not_installed(observed: Observed, stage: Stage, version: Version) -> Refusal:
-    state = "is not installed" if not observed.installed else "never served" if observed.unserved else "was never Ready"
+    absent = "was uninstalled" if observed.uninstalled else "is not installed"
+    state = absent if not observed.installed else "never served" if observed.unserved else "was never Ready"
     do_next = f"Install it with `stage 1 --tag {version.tag}`."
     if observed.record is not None and observed.production.serving:
         # What serves is not to be replaced under its traffic, so its own installation comes first.
@@ -165,6 +166,32 @@ def refuse_different(observed: Observed, record: Record | None, before: Stage, s
     )
 
 
+def refuse_uninstalling(observed: Observed) -> Refusal:
+    """To put the objects back harms nobody; to delete the rest is named only where it serves nobody."""
+    number, serves = observed.revision, observed.production.ready or observed.canary.ready
+    way_on = (
+        f"`helm rollback RELEASE {number}` puts its objects back"
+        if serves
+        else "`helm uninstall RELEASE --keep-history` deletes what is left; then run `stage 1 --tag TAG`"
+    )
+    return Refusal(
+        reason=Reason.UNINSTALLING,
+        happened=f"The release is being uninstalled: Helm revision {number} is `uninstalling`.",
+        means="A `helm uninstall` is running, or stopped half-way: some of its objects are deleted.",
+        do_next=f"Wait until it has ended. Where it stopped: {way_on}.",
+    )
+
+
+def refuse_not_served(observed: Observed, because: str, gaps: Sequence[str]) -> Refusal:
+    way_out = _what_overwrites(observed.record) if observed.record is not None else ""
+    return Refusal(
+        reason=Reason.NOT_SERVED,
+        happened=f"{because} But it is not served: {'; '.join(gaps)}.",
+        means="Pods are not Ready, or what was installed was deleted or changed since.",
+        do_next=f"Look at the pods (`helm-canary status`), mend what is named and run the stage again{way_out}.",
+    )
+
+
 def refuse_without_route(before: Stage, version: Version) -> Refusal:
     return Refusal(
         reason=Reason.DIFFERENT,
@@ -183,12 +210,15 @@ def _what_overwrites(record: Record) -> str:
 
 
 def refuse_obstacles(observed: Observed) -> Refusal:
+    """What is named may carry traffic, so each obstacle says how to change it; nothing is to be deleted."""
+    do_next = " ".join(f"{text}." for text in dict.fromkeys(one.do_next for one in observed.obstacles))
     return Refusal(
         reason=Reason.OBSTACLE,
-        happened="; ".join(observed.obstacles) + ".",
-        means="The weights would not decide where the service's traffic goes.",
-        do_next="Correct each of these in the chart or in the cluster, without deleting a route that carries traffic; then run "
-        "the same command again.",
+        happened="; ".join(map(str, observed.obstacles)) + ".",
+        means="The weights would not decide where the service's traffic goes."
+        if observed.installed
+        else "An installation could take traffic from what serves now, or get none by the weights.",
+        do_next=f"{do_next} Then run the stage again.",
     )
 
 
@@ -216,7 +246,8 @@ def _no_previous(observed: Observed) -> tuple[str, str]:
     """What there is in the previous version's place, and how another version is released from there."""
     record, other = observed.record, "elease the tag that you want with `stage 2 --tag TAG`"
     if not observed.installed:
-        return "There is no such release.", "Where it is to be installed, run `stage 1 --tag TAG`."
+        happened = "The release was uninstalled." if observed.uninstalled else "There is no such release."
+        return happened, "Where it is to be installed, run `stage 1 --tag TAG`."
     if record is None:
         return "The release has no record, and its previous version cannot be determined.", f"R{other}."
     if record.direction is Direction.FORWARD:

@@ -35,6 +35,7 @@ import itertools
 from helm_canary.core.model import ALL_PRODUCTION, Record, Role, Split, Stage
 
 DEFAULT_WEIGHTS = (10, 90, 100)
+FIRST_CANARY = 2
 
 
 def weights_problem(weights: tuple[int, ...]) -> str | None:
