@@ -266,8 +266,8 @@ def _way_back() -> list[str]:
 
 
 def _going_back() -> list[Option]:
-    """Rollback's options; it takes the values from the cluster, and the chart too, but for subcharts."""
-    return [option for option in options(Command.ROLLBACK) if option.name not in ("values", "set")]
+    """Rollback's options; it takes values and objects from the cluster."""
+    return [option for option in options(Command.ROLLBACK) if option.name not in ("values", "set", "chart", "chart-version")]
 
 
 def _rollback_job(
@@ -293,8 +293,6 @@ def _rollback_job(
         *_permissions(*permissions),
         *(["  outputs:", *passed_on] if passed_on else []),
         "  steps:",
-        # A chart with subcharts is not in the cluster whole.
-        *_checkout("inputs.chart != '' && !startsWith(inputs.chart, 'oci://')"),
         "    - name: Rollback",
         "      id: rollback",
         f"      uses: {ACTION}",

@@ -125,22 +125,12 @@ TEMPLATES = {"canary": {"rollbackOnFailure": "true"}, "canary-server": {"notify"
 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_a_rollback_is_given_neither_tag_nor_values(name: str) -> None:
-    """A rollback takes the version from `of`, and the chart and its values from the cluster; it needs no checkout."""
-    parameters = {"release": "shop", "set": "a=1", "values": "v.yaml", **TEMPLATES[name]}
+    """A rollback takes the version from `of`, and everything else from the cluster: no chart, no values, no checkout."""
+    parameters = {"release": "shop", "set": "a=1", "values": "v.yaml", "chart": "charts/shop", **TEMPLATES[name]}
     found = expand(FOLDER / f"{name}.yml", parameters, root=ROOT)["stages"]
     for inputs in given(found, "rollback"):
         assert set(inputs) == {"command", "of", "release"}
     assert set(checkouts(found, "rollback")) == {"none"}
-
-
-@pytest.mark.parametrize("name", TEMPLATES)
-def test_a_rollback_is_given_the_chart_that_the_stages_were_given(name: str) -> None:
-    """Helm keeps no subcharts in the cluster: a rollback of such a chart needs the sources of this run."""
-    found = expand(FOLDER / f"{name}.yml", {"release": "shop", "chart": "charts/shop", **TEMPLATES[name]}, root=ROOT)[
-        "stages"
-    ]
-    assert {inputs["chart"] for inputs in given(found, "rollback")} == {"charts/shop"}
-    assert set(checkouts(found, "rollback")) == {"self"}
 
 
 def checkouts(stages: Any, job: str) -> list[str]:
