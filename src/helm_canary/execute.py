@@ -456,7 +456,7 @@ class Execution:
         for difference in found:
             self.report.note(f"Overwrites {difference}")
         if rendered:
-            check_same_pods(step, rendered, self.reading.known_shape)
+            check_same_pods(step, self.reading.rendered_as_planned(step, rendered), self.reading.known_shape)
         return step, writing
 
     def _objects_of(self, step: Upgrade) -> tuple[Object, ...]:

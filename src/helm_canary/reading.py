@@ -428,6 +428,16 @@ class Reading:
         text = self.helm.rendered(step_arguments(step), stdin, installs=first)
         return tuple(thing for thing in parse_objects(text) if not is_hook(thing))
 
+    def rendered_as_planned(self, step: Upgrade, rendered: tuple[Object, ...]) -> tuple[Object, ...]:
+        """What the chart renders now of the planned version, where a step's own values already gave `rendered`.
+
+        Before promote these give production its old tag. A chart with the tag in a ConfigMap's labels and that ConfigMap's
+        checksum on the pods renders other pods by it, so it is rendered once more with the new tag on both tracks.
+        """
+        if step.production.version.tag == step.canary.version.tag:
+            return rendered
+        return self._render(self.options.tag, installs=False).objects
+
     def rendered_if_needed(self, step: Upgrade) -> tuple[Object, ...]:
         return self.rendered(step) if takes_from_chart(step) else ()
 
