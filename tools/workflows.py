@@ -267,7 +267,9 @@ def _way_back() -> list[str]:
 
 def _going_back() -> list[Option]:
     """Rollback's options; it takes values and objects from the cluster."""
-    return [option for option in options(Command.ROLLBACK) if option.name not in ("values", "set", "chart", "chart-version")]
+    return [
+        option for option in options(Command.ROLLBACK) if option.name not in ("values", "set", "chart", "chart-version")
+    ]
 
 
 def _rollback_job(

@@ -13,8 +13,8 @@ SOURCE = Path(__file__).parents[2] / "src" / "helm_canary"
 GAP = "{}"
 # Texts that are rows of a table: module, name of the table -> the columns of a row's first words and of its advice, its class.
 TABLES = {("azure_faults", "FAULTS"): (0, 2, "AzureError"), ("process", "CAUSES"): (1, 2, "ToolError")}
-# Functions that yield what a refusal is made of: each text is one for itself. The refusal adds the same advice to each.
-YIELDING = ("routing",)
+# Modules that make what a refusal is made of: each obstacle is one for itself, with an advice of its own.
+YIELDING = ("routing", "installing")
 # An error of this class takes its texts from a table.
 BY_CODE = ("AzureError",)
 COMMAND = re.compile(r"`((?:stage|rollback|helm|kubectl|az|istioctl|--|\{\} -)[^`]*)`")
@@ -75,8 +75,14 @@ def _of_module(module: str, tree: ast.Module, errors: set[str]) -> Iterator[Site
 def _yielded(where: str, scope: _Scope) -> Iterator[Site]:
     assert scope.function is not None
     for node in ast.walk(scope.function):
-        if isinstance(node, ast.Yield) and isinstance(node.value, ast.JoinedStr):
-            yield from (Site(where=where, begins=text, error="Refusal") for text in scope.texts(node.value))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Obstacle":
+            obstacle, do_next = _argument(node, 0, "text"), _argument(node, 1, "do_next")
+            assert obstacle is not None
+            assert do_next is not None
+            advice = tuple(scope.texts(do_next))
+            yield from (
+                Site(where=where, begins=text, error="Refusal", advice=advice) for text in scope.texts(obstacle)
+            )
 
 
 def _functions(tree: ast.Module) -> Iterator[tuple[ast.FunctionDef, list[str]]]:
