@@ -28,7 +28,7 @@ from helm_canary.manifest import Object, parse_objects
 from helm_canary.moments import probes
 from helm_canary.process import Connection, Processes, tool_error
 from helm_canary.record import release_values, to_text
-from helm_canary.revisions import REVISION, Use, unpacked, uses, with_another_revision
+from helm_canary.revisions import REVISION, Use, mentions, unpacked, uses, with_another_revision
 from helm_canary.writing import PLUGIN, PostRenderer
 
 FULLY_APPLIED = ("deployed", "superseded")
@@ -224,10 +224,11 @@ class Helm:
     ) -> tuple[str, list[Use]]:
         """The same as in another revision, and the lines of the chart that ask for the number; without any, nothing."""
         with tempfile.TemporaryDirectory(dir=self.folder) as name:
-            chart = unpacked(self._fetched(Path(name)), Path(name))
-            lines = uses(chart, REVISION)
-            if not lines:
+            fetched = self._fetched(Path(name))
+            if not mentions(fetched, REVISION):
                 return "", []
+            chart = unpacked(fetched, Path(name))
+            lines = uses(chart, REVISION)
             with_another_revision(chart)
             flags = ("--dry-run=server", "--skip-tests", *([] if installs else ["--is-upgrade"]))
             source = replace(self.source, chart=str(chart), version="")

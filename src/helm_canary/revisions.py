@@ -6,6 +6,7 @@ else in each step than what was checked. Whether that shows is seen by rendering
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 import tarfile
@@ -20,6 +21,8 @@ from helm_canary.manifest import Object
 REVISION = re.compile(r"[$\w.]*\.Release\.Revision\b")
 INSTALLS = re.compile(r"[$\w.]*\.Release\.Is(?:Install|Upgrade)\b")
 ANOTHER = "4242"
+# A chart may be the root of a repository.
+NOT_THE_CHARTS = (".git", "node_modules", ".venv")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +40,8 @@ def unpacked(chart: Path, folder: Path) -> Path:
     """The chart as a folder of ours, subcharts unpacked; `chart` is a folder or an archive."""
     target = folder / "unpacked"
     if chart.is_dir():
-        shutil.copytree(chart, target / chart.name, symlinks=False)
+        ignored = shutil.ignore_patterns(*NOT_THE_CHARTS)
+        shutil.copytree(chart, target / chart.name, ignore=ignored, ignore_dangling_symlinks=True)
     else:
         _unpack(chart, target)
     for archive in list(target.rglob("charts/*.tgz")):
@@ -58,6 +62,29 @@ def _unpack(archive: Path, folder: Path) -> None:
                 path.write_bytes(content.read() if content else b"")
 
 
+def mentions(chart: Path, pattern: re.Pattern[str]) -> bool:
+    """Whether a template of a chart (a folder or an archive), or of a subchart of its, matches; nothing is unpacked for it."""
+    if not chart.is_dir():
+        return _archive_mentions(chart.read_bytes(), pattern)
+    texts = (path.read_text(encoding="utf-8", errors="replace") for path in _templates(chart))
+    packed = (chart / "charts").glob("*.tgz")
+    return any(map(pattern.search, texts)) or any(_archive_mentions(path.read_bytes(), pattern) for path in packed)
+
+
+def _archive_mentions(content: bytes, pattern: re.Pattern[str]) -> bool:
+    with tarfile.open(fileobj=io.BytesIO(content)) as opened:
+        for member in opened.getmembers():
+            file = opened.extractfile(member) if member.isfile() else None
+            if file is None:
+                continue
+            if member.name.endswith(".tgz"):
+                if _archive_mentions(file.read(), pattern):
+                    return True
+            elif "templates" in Path(member.name).parts and pattern.search(file.read().decode(errors="replace")):
+                return True
+    return False
+
+
 def uses(chart: Path, pattern: re.Pattern[str]) -> list[Use]:
     """The lines of the chart's templates that match."""
     return [
@@ -69,9 +96,10 @@ def uses(chart: Path, pattern: re.Pattern[str]) -> list[Use]:
 
 
 def _templates(chart: Path) -> Iterator[Path]:
-    for path in sorted(chart.rglob("*")):
-        if path.is_file() and "templates" in path.relative_to(chart).parts and path.name != "NOTES.txt":
-            yield path
+    for folder in (chart / "templates", chart / "charts"):
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and "templates" in path.relative_to(chart).parts and path.name != "NOTES.txt":
+                yield path
 
 
 def with_another_revision(chart: Path) -> None:
