@@ -31,7 +31,7 @@ from helm_canary.core.stages import canary_replicas, stage_named, stages_for
 from tests.core import cases
 
 ANOTHER_TAG = "99"
-MOST_REFUSALS = 3
+MOST_REFUSALS = 8
 
 
 @dataclass
@@ -161,6 +161,8 @@ def no_obstacle(taken: Taken) -> None:
 
 DEEDS: dict[str, Callable[[Taken], None]] = {
     r"undo that change": undo,
+    r"look at the pods \(`helm-canary status`\), mend what is named": undo,
+    r"^mend (?!what)": no_obstacle,
     r"(run )?the same command again": Taken.again,
     r"look at the pods, correct what keeps them from ready": ready,
     r"go on with the chart and values that it was started with": same_chart,

@@ -188,7 +188,7 @@ def refuse_not_served(observed: Observed, because: str, gaps: Sequence[str]) -> 
         reason=Reason.NOT_SERVED,
         happened=f"{because} But it is not served: {'; '.join(gaps)}.",
         means="Pods are not Ready, or what was installed was deleted or changed since.",
-        do_next=f"Look at the pods (`helm-canary status`), mend what is named and run the stage again{way_out}.",
+        do_next=f"Look at the pods (`helm-canary status`), mend what is named, then run the same command again{way_out}.",
     )
 
 
@@ -211,14 +211,14 @@ def _what_overwrites(record: Record) -> str:
 
 def refuse_obstacles(observed: Observed) -> Refusal:
     """What is named may carry traffic, so each obstacle says how to change it; nothing is to be deleted."""
-    do_next = " ".join(f"{text}." for text in dict.fromkeys(one.do_next for one in observed.obstacles))
+    do_next = "; ".join(dict.fromkeys(one.do_next for one in observed.obstacles))
     return Refusal(
         reason=Reason.OBSTACLE,
         happened="; ".join(map(str, observed.obstacles)) + ".",
         means="The weights would not decide where the service's traffic goes."
         if observed.installed
         else "An installation could take traffic from what serves now, or get none by the weights.",
-        do_next=f"{do_next} Then run the stage again.",
+        do_next=f"{do_next}; then run the same command again.",
     )
 
 
