@@ -205,12 +205,13 @@ class Helm:
     def rendered(self, arguments: Sequence[str], stdin: str, *, installs: bool = False) -> str:
         """The manifest that these values give, rendered against the cluster (`lookup`, capabilities) but changing nothing.
 
-        The chart's hooks are in it. `installs`: as for the first revision.
+        The chart's hooks are in it. `installs`: as for the first revision; without --take-ownership helm would end here, in its
+        own words, where an object is there already (helm: pkg/action/install.go), and nothing is taken by a rendering.
 
         `helm template` and not `helm upgrade --dry-run=server`: it renders the same in half the time, because it does not
         try every object on the API server; the guard does that, for all of them at once.
         """
-        flags = ("--dry-run=server", "--skip-tests", *([] if installs else ["--is-upgrade"]))
+        flags = ("--dry-run=server", "--skip-tests", "--take-ownership" if installs else "--is-upgrade")
         try:
             return self._template(self.source, [*arguments, *flags], stdin)
         except ToolError as error:
@@ -230,7 +231,7 @@ class Helm:
             chart = unpacked(fetched, Path(name))
             lines = uses(chart, REVISION)
             with_another_revision(chart)
-            flags = ("--dry-run=server", "--skip-tests", *([] if installs else ["--is-upgrade"]))
+            flags = ("--dry-run=server", "--skip-tests", "--take-ownership" if installs else "--is-upgrade")
             source = replace(self.source, chart=str(chart), version="")
             return self._template(source, [*arguments, *flags], stdin), lines
 
