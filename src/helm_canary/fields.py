@@ -31,7 +31,7 @@ BY_NAME = (
 )  # fmt: skip
 KEY_DEFAULTS = {"protocol": "TCP"}
 # `+listType=set`: only what is in it counts.
-SETS = ("finalizers", "bindMountOptions")
+SETS = ("finalizers", "bindMountOptions", "disableResizePreemption")
 # Below these keys the API server spells a quantity in its own way; anywhere else a text is what it is.
 QUANTITIES = ("limits", "requests", "sizeLimit", "divisor", "overhead")
 SHOWN = 80
