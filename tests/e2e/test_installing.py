@@ -55,6 +55,7 @@ def test_an_uninstalled_release_is_installed_again(steady: Service, ledger: Ledg
     steady.check(AGAIN)
 
 
+@pytest.mark.matrix
 def test_an_uninstall_that_stopped_is_undone(steady: Service) -> None:
     """Half an uninstall is refused by every command, with what puts the objects back; taken, it does, and stages go on."""
     name = f"sh.helm.release.v1.{RELEASE}.v{steady.revision()}"
@@ -115,6 +116,7 @@ def test_an_installation_over_a_service_that_serves_is_refused(fresh: Service, l
         settle(traffic, ledger, "installations over what serves")
 
 
+@pytest.mark.matrix
 def test_nothing_is_past_while_nothing_serves(steady: Service) -> None:
     """A Service deleted by hand turns every command red that said there is nothing to do; `stage 1` of the tag restores it."""
     steady.kubectl("delete", "service", "--all")
