@@ -224,6 +224,9 @@ class Reading:
         """What an installation renders. Raises RefusedError where the first upgrade would have other pods."""
         target = self._render(self.options.tag, installs=True)
         if target.version != upgraded.version:
+            again = self._render(self.options.tag, installs=True)
+            if differing := compare(target.objects, again.objects, target.objects, target.objects):
+                raise unsteady(differing)
             names = [f"Deployment/{target.shape.deployment(track)}" for track in Track]
             raise changes_after_installation(names, self.helm.lines_with(INSTALLS))
         return target
