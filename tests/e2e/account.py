@@ -141,14 +141,17 @@ class Account:
         """The API server learns of a changed Role by a watch of its own."""
         resource, _, sub = right.resource.partition("/")
         namespace = self.pages[right.page]
-        asked = (
-            *("auth", "can-i", right.verb, f"{resource}.{right.group}" if right.group else resource),
-            *(("--subresource", sub) if sub else ()),
-            *(("--namespace", namespace) if namespace else ("--all-namespaces",)),
-            *("--as", f"system:serviceaccount:{self.service.namespace}:{self.name}"),
-        )
+        attributes = {"verb": right.verb, "group": right.group, "resource": resource, "subresource": sub}
+        user = f"system:serviceaccount:{self.service.namespace}:{self.name}"
+        # Not `kubectl auth can-i`, which asks for something else where the cluster does not have the kind.
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SubjectAccessReview",
+            "spec": {"user": user, "resourceAttributes": {**attributes, "namespace": namespace or ""}},
+        }
+        asked = ("create", "-f", "-", "--output", "jsonpath={.status.allowed}")
         deadline = time.monotonic() + SEEN_LIMIT_S
-        while (self.service.cluster.kubectl(*asked, check=False).strip() == "yes") is not granted:
+        while (self.service.cluster.kubectl(*asked, stdin=json.dumps(review)).strip() == "true") is not granted:
             assert time.monotonic() < deadline, f"{right} was not {'granted' if granted else 'taken away'} in time"
             time.sleep(0.05)
 
