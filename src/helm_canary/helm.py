@@ -211,9 +211,8 @@ class Helm:
         `helm template` and not `helm upgrade --dry-run=server`: it renders the same in half the time, because it does not
         try every object on the API server; the guard does that, for all of them at once.
         """
-        flags = ("--dry-run=server", "--skip-tests", "--take-ownership" if installs else "--is-upgrade")
         try:
-            return self._template(self.source, [*arguments, *flags], stdin)
+            return self._template(self.source, [*arguments, *_as_helm_would(installs=installs)], stdin)
         except ToolError as error:
             kinds = unknown_kinds(error.stderr)
             if kinds:
@@ -231,9 +230,8 @@ class Helm:
             chart = unpacked(fetched, Path(name))
             lines = uses(chart, REVISION)
             with_another_revision(chart)
-            flags = ("--dry-run=server", "--skip-tests", "--take-ownership" if installs else "--is-upgrade")
             source = replace(self.source, chart=str(chart), version="")
-            return self._template(source, [*arguments, *flags], stdin), lines
+            return self._template(source, [*arguments, *_as_helm_would(installs=installs)], stdin), lines
 
     def lines_with(self, pattern: re.Pattern[str]) -> list[Use]:
         """The lines of the chart's templates that match."""
@@ -332,6 +330,11 @@ def step_arguments(step: Upgrade) -> list[str]:
         sets.append(f"{key}.replicaCount={target.replicas},{key}.weight={step.split.of(track)}")
     tags = ",".join(f"{track.value}Deployment.image.tag={step.target(track).version.tag}" for track in Track)
     return ["--set-string", tags, "--set", ",".join(sets)]
+
+
+def _as_helm_would(*, installs: bool) -> tuple[str, ...]:
+    """What lets `helm template` render as an installation or an upgrade does, `lookup` included, and change nothing."""
+    return ("--dry-run=server", "--skip-tests", "--take-ownership" if installs else "--is-upgrade")
 
 
 def native_arguments(tag: str) -> list[str]:
